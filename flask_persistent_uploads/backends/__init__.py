@@ -1,0 +1,127 @@
+"""Where files are kept. :func:`build` makes the backend that the settings ask for, and imports no other."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from werkzeug.utils import import_string
+
+from ..config import Settings
+from ..errors import ConfigError
+from .base import Backend
+
+GROUP = "flask_persistent_uploads.backends"
+
+# Any of these means that boto3's own chain has somewhere to look for credentials.
+_CHAIN = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+)
+_CHAIN_FILES = ("~/.aws/credentials", "~/.aws/config")
+_MACHINE_VENDOR = Path("/sys/class/dmi/id/sys_vendor")  # "Amazon EC2" where instance metadata can be asked
+
+
+def build(name: str, settings: Settings, *, directory: Path, variables: str, environ: Mapping[str, str]) -> Backend:
+    """The backend called ``name``. ``variables`` is what the names of its settings begin with: ``UPLOADS_``.
+
+    Raises :class:`ConfigError`. No SDK is imported and nothing is asked over the network.
+    """
+    if name == "local":
+        from .local import LocalBackend
+
+        return LocalBackend(directory)
+    if name == "memory":
+        from .memory import MemoryBackend
+
+        return MemoryBackend()
+    if name == "s3":
+        return _s3(settings, variables, environ)
+    return _third_party(name, settings, variables)
+
+
+def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
+    problems = []
+    if importlib.util.find_spec("boto3") is None:
+        problems.append("The S3 backend needs boto3: pip install 'flask-persistent-uploads[s3]'.")
+    if settings.s3_bucket is None:
+        problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
+    given = (settings.s3_access_key_id, settings.s3_secret_access_key)
+    if given == (None, None) and not _chain_in_reach(settings, environ):
+        problems.append(
+            f"There is a bucket but no credentials: "
+            f"set {variables}S3_ACCESS_KEY_ID and {variables}S3_SECRET_ACCESS_KEY."
+        )
+    elif None in given and given != (None, None):
+        missing = "S3_ACCESS_KEY_ID" if given[0] is None else "S3_SECRET_ACCESS_KEY"
+        problems.append(f"{variables}{missing} is not set, while the other half of the credentials is: set both.")
+    problems += _endpoint_problems(settings, variables)
+    if problems or settings.s3_bucket is None:
+        raise ConfigError(problems)
+    from .s3 import S3Backend
+
+    return S3Backend(
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint_url=settings.s3_endpoint_url,
+        public_endpoint_url=settings.s3_public_endpoint_url,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=settings.s3_secret_access_key.reveal() if settings.s3_secret_access_key else None,
+        session_token=settings.s3_session_token.reveal() if settings.s3_session_token else None,
+        prefix=settings.prefix,
+        public_url=settings.public_url,
+        timeout=settings.timeout,
+    )
+
+
+def _chain_in_reach(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether boto3 may find credentials by itself, judged without asking anybody."""
+    if any(environ.get(name) for name in _CHAIN) or any(Path(name).expanduser().exists() for name in _CHAIN_FILES):
+        return True
+    if settings.s3_endpoint_url is not None or environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return False
+    return _MACHINE_VENDOR.is_file() and _MACHINE_VENDOR.read_text().startswith("Amazon EC2")
+
+
+def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
+    """The two ways in which a bucket's address is often pasted where the endpoint belongs."""
+    endpoint, bucket = settings.s3_endpoint_url, settings.s3_bucket
+    if endpoint is None or bucket is None:
+        return []
+    _, _, address = endpoint.partition("://")
+    if address.startswith(f"{bucket}.") or address.endswith(f"/{bucket}"):
+        return [f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET says it."]
+    return []
+
+
+def _third_party(name: str, settings: Settings, variables: str) -> Backend:
+    """A class of somebody else's: ``module:Class``, or a name of the entry-point group.
+
+    It is called with the variables that begin with its own name: ``UPLOADS_GCS_BUCKET=x`` is ``bucket="x"`` for the
+    backend whose ``name`` is ``gcs``.
+    """
+    found = [point for point in entry_points(group=GROUP) if point.name == name]
+    known = ", ".join(["local", "s3", "memory", *sorted(point.name for point in entry_points(group=GROUP))])
+    if not found and ":" not in name:
+        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not known: set it to {known} or module:Class.")
+    try:
+        backend = found[0].load() if found else import_string(name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{variables}BACKEND is {name!r}, which cannot be imported: {error}.") from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not a subclass of Backend.")
+    start = f"{variables}{backend.name.upper()}_"
+    options = {key[len(start) :].lower(): value for key, value in settings.others.items() if key.startswith(start)}
+    try:
+        return backend(**options)
+    except TypeError as error:
+        raise ConfigError(f"The settings {start}… do not fit the backend {name!r}: {error}.") from error

@@ -1,0 +1,504 @@
+"""Files in an S3 bucket, or in one of the many services that speak the same language.
+
+Uploads go through boto3, imported with the first of them. Direct urls are signed by :mod:`.sigv4`, without it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from .. import content_types, keys
+from ..errors import (
+    BackendError,
+    BackendFull,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    FileExists,
+    FileMissing,
+    InvalidKey,
+    WrongLength,
+)
+from ..stored import Stat
+from .base import Backend
+from .sigv4 import MAX_EXPIRES, Credentials, presign
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ONE_REQUEST = 16 << 20  # bytes; above, a file goes up in parts
+_PART = 5 << 20  # bytes, the smallest that S3 takes, so that the two in flight stay small
+_MAX_PARTS = 10_000
+_PIECE = 1 << 20
+
+_CACHE = "private, max-age=31536000, immutable"  # what lies under a key never changes
+
+_REFUSALS = {
+    "AccessDenied": "its credentials lack a permission (s3:GetObject, s3:PutObject and s3:DeleteObject on the objects, "
+    "s3:ListBucket on the bucket itself)",
+    "AllAccessDisabled": "the account is disabled",
+    "InvalidAccessKeyId": "the access key id is not known there",
+    "SignatureDoesNotMatch": "the secret access key is not the right one",
+    "ExpiredToken": "the temporary credentials have ended",
+    "InvalidToken": "the session token is not the right one",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong by more than 15 minutes",
+    "NoSuchBucket": "there is no such bucket; make it, or correct UPLOADS_S3_BUCKET",
+    "PermanentRedirect": "the bucket is in another region; correct UPLOADS_S3_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; correct UPLOADS_S3_REGION",
+    "BadDigest": "the content was altered on its way; nothing was stored",
+}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
+_SLOW = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "RequestTimeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What is known of a service by its host. ``region``: as the host says it, in group 1, or this one."""
+
+    host: re.Pattern[str]
+    virtual: bool
+    region: str | None = None
+
+
+# From the vendors' own pages, read 2026-11. A host that is not here is addressed by path, as MinIO wants it.
+_SERVICES = (
+    _Service(re.compile(r"s3[.-]([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"), virtual=True),
+    _Service(re.compile(r"[0-9a-f]+\.(?:[a-z]+\.)?r2\.cloudflarestorage\.com"), virtual=False, region="auto"),
+    _Service(re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com"), virtual=False),
+    _Service(re.compile(r"([a-z0-9]+)\.digitaloceanspaces\.com"), virtual=True),
+    _Service(re.compile(r"fly\.storage\.tigris\.dev|t3\.storage(?:api)?\.dev"), virtual=True, region="auto"),
+    _Service(re.compile(r"s3\.([a-z0-9-]+)\.wasabisys\.com"), virtual=False),
+)
+
+
+class _ForkGuard:
+    """A lock that a child process does not inherit in the locked state."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = Lock()
+
+
+_building = _ForkGuard()
+
+
+class S3Backend(Backend):
+    """Keeps the file of a key as the object ``<prefix>/<key>``. No ACL is ever sent and no bucket ever made.
+
+    Without ``access_key_id`` boto3's own chain of credentials is asked (profiles, roles, instance metadata).
+    ``public_endpoint_url`` is the endpoint as browsers reach it. With ``public_url``, the base URL of a public bucket
+    or CDN, what is shown inline is linked there, unsigned. ``timeout`` is in seconds, for one call in all; an upload
+    may take longer, as long as bytes flow.
+    """
+
+    name = "s3"
+    parallel = 8
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        public_endpoint_url: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+        prefix: str = "uploads",
+        public_url: str | None = None,
+        timeout: float = 25,
+    ) -> None:
+        service = _service(endpoint_url)
+        self.bucket = bucket
+        self.region = _region(endpoint_url, service) or region or "us-east-1"
+        self.endpoint_url = endpoint_url
+        self._endpoint_url = endpoint_url or f"https://s3.{self.region}.{_aws_domain(self.region)}"
+        self.prefix = prefix
+        self.public_url = public_url
+        self.timeout = timeout
+        # A bucket with a dot is not covered by the service's wildcard certificate.
+        self._virtual = (endpoint_url is None or (service is not None and service.virtual)) and "." not in bucket
+        self._base = self._base_url(public_endpoint_url or self._endpoint_url)
+        self._static = (
+            Credentials(access_key_id, secret_access_key or "", session_token) if access_key_id is not None else None
+        )
+        self._clients: dict[int, tuple[Any, S3Client]] = {}
+        self._bucket_seen = False
+
+    def __str__(self) -> str:
+        return f"s3, bucket {self.bucket} at {self.endpoint_url or 'AWS'} ({self.region}), below {self.prefix}/"
+
+    def save(
+        self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
+    ) -> str:
+        options: dict[str, Any] = {"Key": self._object(key), "ContentType": content_type, "CacheControl": _CACHE}
+        if content_type == content_types.UNKNOWN:
+            options["ContentDisposition"] = content_types.attachment(filename)
+        with self._errors(key):
+            if size > ONE_REQUEST:
+                return self._save_in_parts(key, stream, size, options, overwrite=overwrite)
+            return self._save_at_once(key, stream, size, options, overwrite=overwrite)
+
+    def open(self, key: str) -> IO[bytes]:
+        with self._errors(key):
+            answer = self._client().get_object(Bucket=self.bucket, Key=self._object(key))
+        return io.BufferedReader(_Download(answer["Body"], lambda: self._errors(key)), _PIECE)
+
+    def stat(self, key: str) -> Stat | None:
+        from botocore.exceptions import ClientError
+
+        with self._errors(key):
+            client = self._client()
+            try:
+                answer = client.head_object(Bucket=self.bucket, Key=self._object(key))
+            except ClientError as error:
+                if _status(error) != 404:
+                    raise
+                self._insist_on_bucket(client)
+                return None
+        return Stat(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            self._client().delete_object(Bucket=self.bucket, Key=self._object(key))
+
+    def entries(self, prefix: str = "") -> Iterator[Stat]:
+        root = f"{self.prefix}/"
+        with self._errors(None):
+            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    with contextlib.suppress(InvalidKey):  # a "folder", or another program's object
+                        yield Stat(keys.check(item["Key"][len(root) :]), item["Size"], item["LastModified"])
+
+    def url(
+        self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
+    ) -> str:
+        name = self._object(key)
+        if self.public_url is not None and download_as is None:
+            return f"{self.public_url}/{quote(name)}"
+        return presign(
+            method,
+            self._base,
+            name,
+            region=self.region,
+            credentials=self._credentials(),
+            signed_at=signed_at,
+            expires_in=min(expires_in, MAX_EXPIRES),
+            parameters=_answer_headers(key, download_as) if method in {"GET", "HEAD"} else (),
+        )
+
+    def valid_until(self) -> float | None:
+        return self._credentials().expires_at
+
+    def _object(self, key: str) -> str:
+        return f"{self.prefix}/{keys.check(key)}"
+
+    def _base_url(self, endpoint_url: str) -> str:
+        scheme, _, host = endpoint_url.partition("://")
+        return f"{scheme}://{self.bucket}.{host}/" if self._virtual else f"{scheme}://{host}/{self.bucket}/"
+
+    # -- saving
+
+    def _save_at_once(self, key: str, stream: IO[bytes], size: int, options: dict[str, Any], *, overwrite: bool) -> str:
+        start = stream.tell()
+        # Content-MD5, because every S3 service checks it; x-amz-checksum-* is refused by some (Backblaze B2).
+        # Both digests come from one reading: what the service confirms by the one, the other names.
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        _read_all(stream, size, key, md5.update, sha256.update)
+        options |= {"Metadata": {"sha256": sha256.hexdigest()}, "ContentMD5": _base64(md5.digest())}
+
+        def put(condition: dict[str, Any]) -> None:
+            self._client().put_object(Bucket=self.bucket, Body=_Rest(stream, start), **options, **condition)
+
+        self._once(key, size, sha256.hexdigest(), put, overwrite=overwrite)
+        return sha256.hexdigest()
+
+    def _save_in_parts(
+        self, key: str, stream: IO[bytes], size: int, options: dict[str, Any], *, overwrite: bool
+    ) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        start = stream.tell()
+        sha256, again = hashlib.sha256(), hashlib.sha256()
+        _read_all(stream, size, key, sha256.update)
+        stream.seek(start)
+        client = self._client()
+        options |= {"Metadata": {"sha256": sha256.hexdigest()}}
+        upload = {"Key": options["Key"], "UploadId": ""}
+        upload["UploadId"] = client.create_multipart_upload(Bucket=self.bucket, **options)["UploadId"]
+        try:
+            parts = self._send_parts(client, upload, _pieces(stream, max(_PART, -(-size // _MAX_PARTS)), again.update))
+            if again.digest() != sha256.digest():
+                raise WrongLength(key, expected=size, found=stream.tell() - start)
+
+            def complete(condition: dict[str, Any]) -> None:
+                client.complete_multipart_upload(
+                    Bucket=self.bucket, MultipartUpload={"Parts": parts}, **upload, **condition
+                )
+
+            self._once(key, size, sha256.hexdigest(), complete, overwrite=overwrite)
+        except BaseException:
+            with contextlib.suppress(BotoCoreError, ClientError):  # what broke is raised; a lifecycle rule sweeps
+                client.abort_multipart_upload(Bucket=self.bucket, **upload)
+            raise
+        return sha256.hexdigest()
+
+    def _send_parts(self, client: S3Client, upload: dict[str, str], pieces: Iterator[bytes]) -> list[Any]:
+        """Two parts in flight, so that memory stays flat; each confirmed by its MD5."""
+
+        def send(number: int, piece: bytes) -> dict[str, Any]:
+            md5 = _base64(hashlib.md5(piece, usedforsecurity=False).digest())
+            answer = client.upload_part(Bucket=self.bucket, PartNumber=number, Body=piece, ContentMD5=md5, **upload)
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        parts: list[Any] = []
+        flying: deque[Future[dict[str, Any]]] = deque()
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            for number, piece in enumerate(pieces, start=1):
+                if len(flying) == 2:
+                    parts.append(flying.popleft().result())
+                flying.append(pool.submit(send, number, piece))
+            parts.extend(future.result() for future in flying)
+        return parts
+
+    def _once(
+        self, key: str, size: int, sha256: str, put: Callable[[dict[str, Any]], None], *, overwrite: bool
+    ) -> None:
+        """Run ``put`` so that it replaces nothing unless told, also where an answer got lost and it ran twice."""
+        from botocore.exceptions import ClientError
+
+        try:
+            put({} if overwrite else {"IfNoneMatch": "*"})
+        except ClientError as error:
+            status, repeated = _status(error), error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+            if status == 501 and not overwrite:  # a service without conditional writes
+                if self.stat(key) is not None:
+                    raise FileExists(key) from None
+                put({})
+            elif status in {404, 412} and repeated and self._holds(key, size, sha256):
+                return  # our own first attempt had arrived; only its answer was lost
+            elif status == 412:
+                raise FileExists(key) from None
+            else:
+                raise
+
+    def _holds(self, key: str, size: int, sha256: str) -> bool:
+        stat = self.stat(key)
+        return stat is not None and (stat.size, stat.sha256) == (size, sha256)
+
+    # -- the client
+
+    def _client(self) -> S3Client:
+        return self._session_and_client()[1]
+
+    def _session_and_client(self) -> tuple[Any, S3Client]:
+        """One for each process: a client that was used before a fork mixes up the answers of its children."""
+        pid = os.getpid()
+        if pid not in self._clients:
+            with _building.lock:
+                if pid not in self._clients:
+                    self._clients = {pid: self._build()}
+        return self._clients[pid]
+
+    def _build(self) -> tuple[Any, S3Client]:
+        import boto3
+        from botocore.config import Config
+
+        connect = min(3.0, self.timeout / 8)
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=connect,
+            # Two attempts and the pause between them (at most 1 s) end within the timeout.
+            read_timeout=max(0.5, (self.timeout - 1) / 2 - connect),
+            retries={"mode": "standard", "total_max_attempts": 2},
+            max_pool_connections=64,
+            tcp_keepalive=True,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "virtual" if self._virtual else "path", "us_east_1_regional_endpoint": "regional"},
+        )
+        given = self._static
+        session = boto3.session.Session(
+            aws_access_key_id=given.access_key_id if given else None,
+            aws_secret_access_key=given.secret_access_key if given else None,
+            aws_session_token=given.session_token if given else None,
+            region_name=self.region,
+        )
+        client = session.client("s3", endpoint_url=self._endpoint_url, config=config)
+        client.meta.events.register_first("needs-retry.s3", self._refuse_other_region)
+        return session, client
+
+    def _refuse_other_region(self, response: Any = None, **_: Any) -> None:
+        """boto3 would quietly follow the bucket to its region, while every direct url names the wrong one."""
+        if response is None or response[0].status_code not in {301, 307, 400}:
+            return
+        region = response[0].headers.get("x-amz-bucket-region")
+        if region and region != self.region:
+            raise BackendRefused(f"The bucket is in the region {region}, not {self.region}: correct UPLOADS_S3_REGION.")
+
+    def _credentials(self) -> Credentials:
+        if self._static is not None:
+            return self._static
+        from botocore.exceptions import NoCredentialsError
+
+        with self._errors(None):
+            found = self._session_and_client()[0].get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            frozen = found.get_frozen_credentials()
+        expiry: datetime | None = getattr(found, "_expiry_time", None)
+        expires_at = expiry.timestamp() if expiry is not None else None
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token, expires_at)
+
+    def _insist_on_bucket(self, client: S3Client) -> None:
+        """An answer 404 without a body may mean the bucket as well; that is broken, not "not there"."""
+        if not self._bucket_seen:
+            client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            self._bucket_seen = True
+
+    @contextlib.contextmanager
+    def _errors(self, key: str | None) -> Iterator[None]:
+        """The one place where boto3's errors become ours."""
+        from botocore import exceptions as boto
+
+        try:
+            yield
+        except boto.ClientError as error:
+            raise _refusal(error, key) from error
+        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError) as error:
+            raise BackendRefused(
+                "No credentials for the bucket were found: set UPLOADS_S3_ACCESS_KEY_ID and "
+                "UPLOADS_S3_SECRET_ACCESS_KEY, or give this machine a role.",
+                key=key,
+            ) from error
+        except boto.ReadTimeoutError as error:
+            raise BackendTimeout("The store for uploads did not answer in time.", key=key) from error
+        except boto.BotoCoreError as error:
+            raise BackendUnavailable("The store for uploads cannot be reached.", key=key) from error
+
+
+class _Rest:
+    """What follows ``start`` in a stream, as a body: boto3 rewinds to 0 before it tries again."""
+
+    def __init__(self, stream: IO[bytes], start: int) -> None:
+        self._stream = stream
+        self._start = start
+        stream.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)
+
+    def tell(self) -> int:
+        return self._stream.tell() - self._start
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._stream.seek(offset + self._start if whence == io.SEEK_SET else offset, whence)
+        return self.tell()
+
+
+class _Download(io.RawIOBase):
+    """The body of an answer as a stream, whose failures are ours and which ends only where the object does."""
+
+    def __init__(self, body: Any, errors: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._body = body
+        self._errors = errors
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._errors():
+            data = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._body.close()
+        super().close()
+
+
+def _service(endpoint_url: str | None) -> _Service | None:
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return next((service for service in _SERVICES if service.host.fullmatch(host)), None)
+
+
+def _region(endpoint_url: str | None, service: _Service | None) -> str | None:
+    if service is None or service.region:
+        return service.region if service else None
+    found = service.host.fullmatch(urlsplit(endpoint_url or "").hostname or "")
+    return found[1] if found else None
+
+
+def _aws_domain(region: str) -> str:
+    if region.startswith("cn-"):
+        return "amazonaws.com.cn"
+    return "amazonaws.eu" if region.startswith("eusc-") else "amazonaws.com"
+
+
+def _answer_headers(key: str, download_as: str | None) -> list[tuple[str, str]]:
+    """What the service shall answer with, signed, so that nobody can ask for anything else."""
+    if download_as is None:
+        shown = content_types.of_name(key)
+        disposition, content_type = "inline", shown + "; charset=utf-8" if shown.startswith("text/") else shown
+    else:
+        disposition, content_type = content_types.attachment(download_as), content_types.UNKNOWN
+    return [
+        ("response-cache-control", _CACHE),
+        ("response-content-disposition", disposition),
+        ("response-content-type", content_type),
+    ]
+
+
+def _read_all(stream: IO[bytes], size: int, key: str, *consumers: Callable[[bytes], object]) -> None:
+    found = 0
+    while piece := stream.read(_PIECE):
+        found += len(piece)
+        for consume in consumers:
+            consume(piece)
+    if found != size:
+        raise WrongLength(key, expected=size, found=found)
+
+
+def _pieces(stream: IO[bytes], length: int, consume: Callable[[bytes], object]) -> Iterator[bytes]:
+    while piece := stream.read(length):
+        consume(piece)
+        yield piece
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _refusal(error: Any, key: str | None) -> BackendError:
+    """Our error for an answer of the service. Its text is not repeated: it may name keys and what was signed."""
+    status, code = _status(error), str(error.response.get("Error", {}).get("Code", ""))
+    if code == "NoSuchKey" and key is not None:
+        return FileMissing(key)
+    if code in _FULL or status == 507:
+        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
+    if code in _SLOW or status >= 500 or status in {409, 429}:
+        return BackendUnavailable(f"The store for uploads is not available now ({code or status}).", key=key)
+    reason = _REFUSALS.get(code) or (_REFUSALS["AccessDenied"] if status == 403 else "see its documentation for this")
+    return BackendRefused(f"The store for uploads refused ({code or status}): {reason}.", key=key)

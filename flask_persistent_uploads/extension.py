@@ -1,0 +1,383 @@
+"""The extension: ``Uploads(app)`` in the factory, and the verbs that a view needs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple, TypeVar, cast
+from urllib.parse import quote
+
+from flask import Flask, current_app, has_request_context, request
+from flask.logging import default_handler, has_level_handler
+from werkzeug.datastructures import FileStorage, MultiDict
+
+from . import backends, config, keys
+from .backends.base import Backend
+from .content_types import UNKNOWN
+from .errors import BackendError, BackendTimeout, ConfigError, UploadMalformed, UploadTooLarge
+from .intake import multipart, validation
+from .operations.platform import wiped_disk
+from .serving import policy, routes
+from .serving.redirects import direct_link
+from .signals import file_deleted, file_saved
+from .stored import Stat, StoredFile
+
+logger = logging.getLogger("flask_persistent_uploads")
+
+_EXTENSION = "flask_persistent_uploads"
+
+Hook = TypeVar("Hook", bound=Callable[[str, str], bool])
+
+
+class Uploads:
+    """Keeps what users upload, in the backend that the environment chooses.
+
+    Several may serve one app, each with a ``name`` of its own: ``Uploads(name="documents")`` reads ``DOCUMENTS_*`` and
+    serves ``/documents``. No state of an app is kept here, so one object may serve several apps.
+
+    A *reference* in the methods below is any spelling of a path that a database may hold. Where one names no file,
+    they raise ``InvalidKey``.
+    """
+
+    def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
+        self.name = name
+        self._authorization = routes.Authorization()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the settings, add ``GET /uploads/<path>`` and the strict form parser. No network is touched.
+
+        Raises ``ConfigError`` with every mistake in the settings and its remedy.
+        """
+        installed: dict[str, _Installed] = app.extensions.setdefault(_EXTENSION, {})
+        if self.name in installed:
+            raise ConfigError(f"The app has an Uploads named {self.name!r} already: give this one another name.")
+        _let_the_log_be_seen()
+        settings = config.load(app.config, os.environ, name=self.name)
+        backend = self._build_backend(app, settings)
+        store = routes.Store(settings, backend, self._authorization)
+        installed[self.name] = _Installed(self, store)
+        app.request_class = multipart.strict(
+            app.request_class, max_size=settings.max_size, max_files=settings.max_files
+        )
+        app.register_blueprint(routes.blueprint(self.name, store), url_prefix=settings.url_prefix)
+        app.jinja_env.globals.setdefault("upload_url", upload_url)
+
+    # -- in
+
+    def save_uploads(
+        self,
+        fields: str | Iterable[str] = (),
+        *,
+        folder: str = "",
+        allow: str | Sequence[str] | None = None,
+        max_size: int | str | None = None,
+    ) -> MultiDict[str, StoredFile]:
+        """Store every file of the current request, or of these form ``fields``: all of them, or none.
+
+        Returns when every file is durable, each under its field, as ``request.files`` has them; a field without a
+        chosen file is not in it. ``allow`` (``"image/*"``, ``".csv"``, …) takes the place of ``UPLOADS_ALLOW``;
+        ``max_size``, in bytes or as ``"10MB"``, may lie below ``UPLOADS_MAX_SIZE``.
+
+        Raises ``UploadRejected`` (400, 413, 415) before anything is stored, or ``BackendError`` after what was stored
+        is removed again. The files of the request stay open and stand at their start.
+        """
+        wanted = {fields} if isinstance(fields, str) else set(fields)
+        files = [
+            _Incoming(file.stream, file.filename or "", field)
+            for field, file in request.files.items(multi=True)
+            if (not wanted or field in wanted) and _is_chosen(file, field)
+        ]
+        stored = self._save_all(files, folder=folder, allow=allow, max_size=max_size)
+        return MultiDict([(cast("str", file.field), path) for file, path in zip(files, stored, strict=True)])
+
+    def save(
+        self,
+        file: IO[bytes] | bytes | FileStorage,
+        *,
+        filename: str | None = None,
+        folder: str = "",
+        allow: str | Sequence[str] | None = None,
+        max_size: int | str | None = None,
+    ) -> StoredFile:
+        """Store one file that did not come with the request, from its start; as :meth:`save_uploads` does.
+
+        ``filename`` gives the key its readable part and its extension.
+        """
+        if isinstance(file, FileStorage):
+            stream, filename = file.stream, filename or file.filename
+        else:
+            stream = io.BytesIO(file) if isinstance(file, bytes) else file
+        if getattr(stream, "seekable", lambda: True)():
+            (path,) = self._save_all([_Incoming(stream, filename or "")], folder=folder, allow=allow, max_size=max_size)
+            return path
+        with TemporaryFile() as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+            return self.save(copy, filename=filename, folder=folder, allow=allow, max_size=max_size)
+
+    # -- out
+
+    def url(self, reference: str | None) -> str:
+        """The app's own permanent link, ``/uploads/<key>``; empty for an empty reference."""
+        if not reference:
+            return ""
+        root = request.script_root if has_request_context() else ""
+        return f"{root}{self._store.settings.url_prefix}/{quote(self._key(reference))}"
+
+    def direct_url(self, reference: str) -> str:
+        """Today's link into the backend, which expires; the app's own where it serves the file itself.
+
+        It works for at least half of ``UPLOADS_URL_EXPIRES`` seconds. Keep the reference, never this.
+        """
+        link = direct_link(self._store.backend, self._key(reference), self._store.settings.url_expires)
+        return link.url if link is not None else self.url(reference)
+
+    def direct_urls(self, references: Iterable[str]) -> dict[str, str]:
+        """The direct url of each reference: a page of a hundred pictures without a hundred redirects."""
+        return {reference: self.direct_url(reference) for reference in references}
+
+    def open(self, reference: str) -> IO[bytes]:
+        """The content as a binary stream, to be closed by the caller. Raises ``FileMissing``."""
+        return self._store.backend.open(self._key(reference))
+
+    def stat(self, reference: str) -> Stat | None:
+        """Size and time of a file; ``None`` if the backend says that it is not there."""
+        return self._store.backend.stat(self._key(reference))
+
+    def delete(self, reference: str) -> None:
+        """Delete the file, or all files that a comma-joined or JSON list names; silent for what is gone already."""
+        store = self._store
+        for key in keys.parse(reference, prefix=store.settings.prefix, url_prefix=store.settings.url_prefix):
+            store.backend.delete(key)
+            logger.info("deleted %s from %s", ascii(key), store.backend.name)
+            file_deleted.send(_app(), uploads=self, key=key)
+
+    def authorize(self, check: Hook) -> Hook:
+        """Decorator: ``check("read", key) -> bool`` is asked before a file is served; what it forbids is a 404."""
+        self._authorization.check = check
+        return check
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the current app."""
+        return self._store.backend
+
+    # -- inside
+
+    @property
+    def _store(self) -> routes.Store:
+        return _installed(self.name).store
+
+    def _key(self, reference: str) -> str:
+        settings = self._store.settings
+        return keys.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
+
+    def _build_backend(self, app: Flask, settings: config.Settings) -> Backend:
+        variables = f"{self.name.upper()}_"
+        chosen = config.choose_backend(settings, self.name)
+        _refuse_what_is_not_here(settings, chosen, variables)
+        directory = config.default_directory(settings, app.instance_path, self.name)
+        backend = backends.build(chosen, settings, directory=directory, variables=variables, environ=os.environ)
+        config.warn_of_unknown(settings, self.name, but=f"{variables}{backend.name.upper()}_")
+        logger.info("%s: files are kept in %s", self.name, backend)
+        lost = wiped_disk(directory, os.environ) if chosen == "local" else None
+        if lost and settings.require_persistent:
+            raise ConfigError(f"{variables}REQUIRE_PERSISTENT is set, but {lost}")
+        if lost:
+            logger.warning("%s: UPLOADS WILL BE LOST. %s", self.name, lost)
+        return backend
+
+    def _save_all(
+        self,
+        files: Sequence[_Incoming],
+        *,
+        folder: str,
+        allow: str | Sequence[str] | None,
+        max_size: int | str | None,
+    ) -> list[StoredFile]:
+        store, settings = self._store, self._store.settings
+        if len(files) > settings.max_files:
+            raise UploadTooLarge(f"There are too many files; at most {settings.max_files} at once are allowed.")
+        types = settings.allow if allow is None else config.allow_list(allow)
+        limit = _limit(settings, max_size, self.name)
+        jobs = []
+        for file in files:
+            seen = validation.inspect(file.stream, file.filename, allow=types, max_size=limit, field=file.field)
+            key = keys.new(seen.filename, folder=folder, extension=seen.extension, prefix=settings.prefix)
+            jobs.append(_Job(key, file.stream, seen))
+        try:
+            digests = _side_by_side(store.backend.parallel, lambda job: job.run(store.backend), jobs)
+            stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
+            for path in stored:
+                file_saved.send(_app(), uploads=self, file=path)
+        except BaseException as error:
+            _remove_again(store.backend, jobs, error)
+            raise
+        return stored
+
+    def _stored(self, job: _Job, sha256: str) -> StoredFile:
+        return StoredFile(
+            f"{self._store.settings.prefix}/{job.key}",
+            key=job.key,
+            filename=job.seen.filename,
+            content_type=job.seen.content_type,
+            size=job.seen.size,
+            sha256=sha256,
+            url=self.url(job.key),
+        )
+
+
+class _Installed(NamedTuple):
+    uploads: Uploads
+    store: routes.Store
+
+
+class _Incoming(NamedTuple):
+    stream: IO[bytes]
+    filename: str
+    field: str | None = None
+
+
+@dataclass(slots=True)
+class _Job:
+    """One file on its way into the backend."""
+
+    key: str
+    stream: IO[bytes]
+    seen: validation.Inspected
+    error: BaseException | None = None
+    started: bool = False
+
+    def run(self, backend: Backend) -> str:
+        begun = time.perf_counter()
+        self.started = True
+        inline = policy.shown_inline(self.seen.content_type)
+        try:
+            sha256 = backend.save(
+                self.key,
+                self.stream,
+                content_type=self.seen.content_type if inline else UNKNOWN,
+                size=self.seen.size,
+                filename=self.seen.filename or self.key.rpartition("/")[2],
+            )
+        except BaseException as error:
+            self.error = error
+            raise
+        self.stream.seek(0)
+        took = (time.perf_counter() - begun) * 1000
+        logger.info("saved %s (%d bytes) to %s in %.0f ms", self.key, self.seen.size, backend.name, took)
+        return sha256
+
+
+def save_uploads(
+    fields: str | Iterable[str] = (),
+    *,
+    folder: str = "",
+    allow: str | Sequence[str] | None = None,
+    max_size: int | str | None = None,
+    name: str = "uploads",
+) -> MultiDict[str, StoredFile]:
+    """:meth:`Uploads.save_uploads` of the current app's ``Uploads`` called ``name``."""
+    return _installed(name).uploads.save_uploads(fields, folder=folder, allow=allow, max_size=max_size)
+
+
+def upload_url(reference: str | None, name: str = "uploads") -> str:
+    """:meth:`Uploads.url` of the current app's ``Uploads`` called ``name``; a global of its Jinja templates."""
+    return _installed(name).uploads.url(reference)
+
+
+def _installed(name: str) -> _Installed:
+    try:
+        return cast("_Installed", current_app.extensions[_EXTENSION][name])
+    except KeyError:
+        raise RuntimeError(f"This app has no Uploads named {name!r}: call Uploads(app) in its factory.") from None
+
+
+def _app() -> Flask:
+    return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+
+
+def _is_chosen(file: FileStorage, field: str) -> bool:
+    """Whether a file was chosen: browsers send an empty part without a name where none was."""
+    if file.stream.closed:
+        raise ValueError(f"The file in {field!r} was closed before it was saved: save it first.")
+    if file.filename:
+        return True
+    file.stream.seek(0)
+    if file.stream.read(1):
+        raise UploadMalformed(f"The file in '{field}' has no name.", field=field)
+    return False
+
+
+def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> int:
+    limit = settings.max_size if max_size is None else config.size(max_size)
+    if limit > settings.max_size:
+        raise ValueError(f"max_size is above {name.upper()}_MAX_SIZE, which bounds every form: raise that one.")
+    return limit
+
+
+def _side_by_side(workers: int, work: Callable[[_Job], str], jobs: Sequence[_Job]) -> list[str]:
+    """The results of ``work``, in order; at the first failure no further job is begun."""
+    if min(workers, len(jobs)) < 2:
+        return [work(job) for job in jobs]
+    with ThreadPoolExecutor(max_workers=min(workers, len(jobs))) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _remove_again(backend: Backend, jobs: Sequence[_Job], error: BaseException) -> None:
+    """Delete what an upload that failed has stored, and name what could not be deleted."""
+
+    def delete(job: _Job) -> str:
+        if isinstance(job.error, BackendTimeout):
+            return job.key  # it may have arrived; a backend that is silent is not asked a second time
+        try:
+            backend.delete(job.key)
+        except BackendError:
+            return job.key
+        return ""
+
+    tried = [job for job in jobs if job.started]
+    orphans = [key for key in _side_by_side(backend.parallel, delete, tried) if key]
+    if orphans:
+        logger.error("an upload failed and could not be removed again from %s: %s", backend.name, ", ".join(orphans))
+    if orphans and isinstance(error, BackendError):
+        error.leave_behind(orphans)
+
+
+def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:
+    """Settings of the design that this version does not serve yet are refused, not ignored."""
+    problems = [
+        f"{variables}{name.upper()} is set, which this version does not serve yet: remove it."
+        for name in ("fallback", "store_id")
+        if getattr(settings, name) is not None
+    ]
+    if settings.serve != "redirect":
+        problems.append(f"{variables}SERVE={settings.serve} is not served by this version yet: remove it.")
+    if chosen in {"cloudinary", "imagekit"}:
+        problems.append(f"The backend {chosen} is not in this version yet: set {variables}BACKEND to s3 or local.")
+    if settings.public_url is not None and chosen != "s3":
+        problems.append(f"{variables}PUBLIC_URL goes with the backend s3, not with {chosen}: remove it.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _let_the_log_be_seen() -> None:
+    """As Flask does for ``app.logger``: unless the app has set up logging, our lines go to the server's log."""
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    if not has_level_handler(logger):
+        logger.addHandler(default_handler)

@@ -1,0 +1,133 @@
+"""What is known of a file before it is stored: its size, its type, and whether both are allowed.
+
+The client's own word, the ``Content-Type`` of the part, is never asked.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import puremagic
+
+from .. import content_types
+from ..errors import TypeNotAllowed, UploadTooLarge
+
+_HEAD = 4096  # bytes that the type is told by
+
+# Types that their first bytes prove, each with the extension of its new keys. Where more than one is recognised the
+# earlier counts: an AVIF is an MP4 container too. A container such as ZIP proves nothing, a DOCX is one as well.
+_PROVEN = {
+    "image/avif": "avif",
+    "image/heic": "heic",
+    "image/heif": "heif",
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/tiff": "tif",
+    "application/pdf": "pdf",
+    "video/x-matroska": "mkv",
+    "video/webm": "webm",
+    "video/quicktime": "mov",
+    "audio/mp4": "m4a",
+    "video/mp4": "mp4",
+    "audio/ogg": "ogg",
+    "audio/mpeg": "mp3",
+    "audio/wav": "wav",
+}
+_SAME = {"audio/x-wav": "audio/wav", "audio/wave": "audio/wav", "application/ogg": "audio/ogg"}
+_ALIKE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A file that may be stored. ``extension`` is the one for its new key, without a dot, empty for none."""
+
+    filename: str
+    content_type: str
+    extension: str
+    size: int
+
+
+def inspect(
+    stream: IO[bytes], filename: str, *, allow: Sequence[str] = (), max_size: int, field: str | None = None
+) -> Inspected:
+    """Look at a file and leave the stream at its start.
+
+    ``allow``: types such as ``image/*``, ``application/pdf``, ``.csv``; none means any. A wildcard of image, audio or
+    video matches only what the bytes prove. Raises :class:`UploadTooLarge` or :class:`TypeNotAllowed`.
+    """
+    name = display_name(filename)
+    size = stream.seek(0, io.SEEK_END) or stream.tell()
+    if size > max_size:
+        raise UploadTooLarge(
+            f"'{name}' is too large; at most {human_size(max_size)} a file are allowed.", field=field, filename=name
+        )
+    stream.seek(0)
+    proven = sniff(stream.read(_HEAD))
+    stream.seek(0)
+    content_type, extension = _agreed(name, proven)
+    if allow and not any(_matches(pattern, content_type, proven, name) for pattern in allow):
+        raise TypeNotAllowed(
+            f"'{name}' is not of a type that is allowed here: {', '.join(allow)}.", field=field, filename=name
+        )
+    return Inspected(name, content_type, extension, size)
+
+
+def sniff(head: bytes) -> str | None:
+    """The content type that the first bytes prove, or ``None``."""
+    if not head:
+        return None
+    try:
+        found = {match.mime_type for match in puremagic.magic_string(head)}
+    except puremagic.PureError:
+        return None
+    found |= {_SAME[name] for name in found & _SAME.keys()}
+    return next((name for name in _PROVEN if name in found), None)
+
+
+def _agreed(name: str, proven: str | None) -> tuple[str, str]:
+    """Content type and extension, of what the bytes prove and what the name claims.
+
+    A name is corrected where it claims another provable type (a PNG called photo.jpg) or none (a camera's "blob"). A
+    claim that could have been proven and was not leaves the type unknown.
+    """
+    claimed, extension = content_types.of_name(name), content_types.extension(name)
+    if proven is None:
+        return (content_types.UNKNOWN if claimed in _PROVEN else claimed), extension
+    if proven == claimed or any({proven, claimed} <= alike for alike in _ALIKE):
+        return claimed, extension
+    if claimed in _PROVEN or claimed == content_types.UNKNOWN:
+        return proven, _PROVEN[proven]
+    return content_types.UNKNOWN, extension
+
+
+def _matches(pattern: str, content_type: str, proven: str | None, name: str) -> bool:
+    if pattern.startswith("."):
+        claimed = content_types.BY_EXTENSION.get(pattern[1:], content_types.UNKNOWN)
+        return content_types.extension(name) == pattern[1:] and content_type == claimed
+    kind, _, wildcard = pattern.partition("/")
+    if wildcard != "*":
+        return pattern == content_type
+    known = proven and content_type if kind in {"image", "audio", "video"} else content_type
+    return bool(known) and str(known).startswith(f"{kind}/")
+
+
+def display_name(filename: str) -> str:
+    """The client's name without folders, control and invisible characters, at most 255 bytes; for display only."""
+    last = filename.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " " for c in last)
+    name = " ".join(unicodedata.normalize("NFC", kept).split())
+    return name.encode()[:255].decode(errors="ignore")
+
+
+def human_size(size: int) -> str:
+    """``10 MB`` for 10 000 000 bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.4g} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,126 @@
+"""``GET`` and ``HEAD /uploads/<path>``: a redirect to the backend, or the bytes where the app keeps them itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO
+from urllib.parse import quote
+
+from flask import Blueprint, current_app, request
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import wrap_file
+
+from .. import content_types, keys
+from ..backends.base import Backend
+from ..config import Settings
+from ..errors import FileMissing, InvalidKey
+from ..stored import Stat
+from . import policy
+from .redirects import direct_link, redirect
+
+logger = logging.getLogger("flask_persistent_uploads")
+
+_FOR_EVER = "public, max-age=31536000, immutable"  # what lies under a key never changes
+_ASK_EACH_TIME = "private, no-cache"
+
+_MAX_REMEMBERED = 1000
+
+
+@dataclass(slots=True)
+class Authorization:
+    """The app's own word on who may read what: ``check(action, key)``; ``None`` while everybody may."""
+
+    check: Callable[[str, str], bool] | None = None
+
+
+@dataclass(slots=True)
+class Store:
+    """What the routes need to know of one ``Uploads`` in one app."""
+
+    settings: Settings
+    backend: Backend
+    authorization: Authorization
+    missing: set[str] = field(default_factory=set)
+
+
+def blueprint(name: str, store: Store) -> Blueprint:
+    """The route of one ``Uploads`` in one app."""
+    prefix, url_prefix = store.settings.prefix, store.settings.url_prefix
+    routes = Blueprint(name, __name__)
+
+    def file(path: str) -> Response:
+        """Answer for the file that ``path`` names, in any spelling; 404 for what is not there, not allowed, no key."""
+        try:
+            key = keys.parse_one(path, prefix=prefix, url_prefix=url_prefix)
+        except InvalidKey:
+            raise FileMissing(path) from None
+        check = store.authorization.check
+        if check is not None and not check("read", key):
+            raise FileMissing(key)
+        private = check is not None
+        link = direct_link(store.backend, key, store.settings.url_expires, method=request.method)
+        return redirect(link, private=private) if link is not None else _serve(store, key, private=private)
+
+    # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
+    routes.add_url_rule("/<path:path>", "file", file, methods=["GET"], merge_slashes=False)
+    return routes
+
+
+def _serve(store: Store, key: str, *, private: bool) -> Response:
+    try:
+        stat = store.backend.stat(key)
+        if stat is None:
+            raise FileMissing(key)
+        body = store.backend.open(key)
+    except FileMissing:
+        _log_once(store, key)
+        raise
+    try:
+        response = _response(store, stat, body)
+    except BaseException:
+        body.close()
+        raise
+    response.headers["Cache-Control"] = _ASK_EACH_TIME if private else _FOR_EVER
+    if not private:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+    return response
+
+
+def _response(store: Store, stat: Stat, body: IO[bytes]) -> Response:
+    download_as = policy.download_name(stat.key)
+    content_type = content_types.of_name(stat.key) if download_as is None else content_types.UNKNOWN
+    response = Response(wrap_file(request.environ, body, 1 << 16), mimetype=content_type, direct_passthrough=True)
+    response.headers.extend(policy.SECURITY_HEADERS)
+    if download_as is not None:
+        response.headers["Content-Disposition"] = content_types.attachment(download_as)
+    if _left_to_the_web_server(store, stat.key, response):
+        body.close()
+        response.response = []
+        return response
+    response.content_length = stat.size
+    response.last_modified = stat.modified
+    response.set_etag(stat.sha256 or f"{stat.modified.timestamp():.6f}-{stat.size}")
+    return response.make_conditional(request.environ, accept_ranges=True, complete_length=stat.size)
+
+
+def _left_to_the_web_server(store: Store, key: str, response: Response) -> bool:
+    """Name the file for nginx (``UPLOADS_ACCEL_REDIRECT``) or Apache (Flask's ``USE_X_SENDFILE``) to send."""
+    path = store.backend.filesystem_path(key)
+    if path is not None and store.settings.accel_redirect is not None:
+        response.headers["X-Accel-Redirect"] = f"{store.settings.accel_redirect}/{quote(key)}"
+        return True
+    if path is not None and current_app.config["USE_X_SENDFILE"]:
+        response.headers["X-Sendfile"] = str(path)
+        return True
+    return False
+
+
+def _log_once(store: Store, key: str) -> None:
+    """One warning for a missing file, however often a page asks for it."""
+    if key not in store.missing and len(store.missing) < _MAX_REMEMBERED:
+        store.missing.add(key)
+        logger.warning(
+            "%r is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), store.backend.name
+        )

@@ -1,0 +1,230 @@
+"""Real servers on loopback for tests, benchmarks and the demo: an S3 server, and gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCESS_KEY_ID = "test-access-key"
+SECRET_ACCESS_KEY = "test-secret-access-key"
+BUCKET = "test-bucket"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def stop(process: subprocess.Popen[Any], *, within: float = 2.0) -> None:
+    """Ask a process that we started to end; after ``within`` seconds, end it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without anything that chooses a backend or says which platform this is."""
+    starts = ("AWS_", "UPLOADS_", "S3_", "RENDER", "KOYEB", "FLY_", "RAILWAY", "CLOUDINARY", "IMAGEKIT")
+    names = {"BUCKET_NAME", "USE_S3", "MEDIA_ROOT", "DYNO", "K_SERVICE", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(starts) and k not in names}
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
+class S3Server:
+    """SeaweedFS, which checks signatures; a context manager. ``environment()`` is what an app needs to use it."""
+
+    def __init__(self) -> None:
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> S3Server:
+        self._folder = Path(tempfile.mkdtemp(prefix="s3-"))
+        self.process = self._start()
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop(self.process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "UPLOADS_S3_BUCKET": BUCKET,
+            "UPLOADS_S3_ENDPOINT_URL": self.url,
+            "UPLOADS_S3_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "UPLOADS_S3_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            **more,
+        }
+
+    def client(self, **config: Any) -> Any:
+        """A plain boto3 client, to look at the server from outside the product."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, **config),
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+        if weed is None:
+            raise RuntimeError("the S3 server is not installed: run 'make test' or 'make demo', which install it")
+        credentials = [{"accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities = {"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}
+        (self._folder / "identities.json").write_text(json.dumps(identities))
+        ports = free_ports(9)
+        flags = {
+            "dir": self._folder,
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "s3.port": self.port,
+            "s3.port.grpc": ports[0],
+            "s3.config": self._folder / "identities.json",
+            "s3.autoCreateBucket": "false",
+            "s3.allowDeleteBucketNotEmpty": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.allowedOrigins": "http://none.invalid",
+            "master.port": ports[1],
+            "master.port.grpc": ports[2],
+            "volume.port": ports[3],
+            "volume.port.grpc": ports[4],
+            "filer.port": ports[5],
+            "filer.port.grpc": ports[6],
+            "webdav": "false",
+            "admin.ui": "false",
+            "admin.port": ports[7],
+            "admin.port.grpc": ports[8],
+            "master.telemetry": "false",
+            "master.volumeSizeLimitMB": 512,
+            "filer.localSocket": self._folder / "f.sock",
+            "s3.localSocket": self._folder / "s.sock",
+        }
+        return subprocess.Popen(
+            [weed, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in flags.items())],
+            env={**clean_environment(), "TMPDIR": str(self._folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=(self._folder / "log").open("wb"),
+            start_new_session=True,
+        )
+
+    def _wait(self) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = self.client(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=3)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with contextlib.suppress(client.exceptions.BucketAlreadyExists):
+                    client.create_bucket(Bucket=BUCKET)
+                client.put_object(Bucket=BUCKET, Key="ready", Body=b"x")
+                client.get_object(Bucket=BUCKET, Key="ready")["Body"].read()
+                client.delete_object(Bucket=BUCKET, Key="ready")
+            except (BotoCoreError, ClientError) as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    log = (self._folder / "log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"the S3 server did not start:\n{log}") from error
+                time.sleep(0.1)
+            else:
+                return
+
+
+class Gunicorn:
+    """``gunicorn module:app`` on a port of its own; a context manager."""
+
+    def __init__(
+        self,
+        app: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        folder: Path,
+        port: int | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.port = port or free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._command = [sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{self.port}", *arguments]
+        self._environment = clean_environment(PYTHONPATH=str(ROOT), **environment)
+        self._folder = folder
+
+    def __enter__(self) -> Gunicorn:
+        output = self.log.open("ab") if self.log else subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            self._command, cwd=self._folder, env=self._environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop(self.process, within=5)
+
+    def kill(self) -> None:
+        """End the master and its workers at once, as a host does that takes the machine away."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in children.read_text().split()]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/")
+                connection.getresponse().read()
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    log = self.log.read_text(errors="replace")[-3000:] if self.log else "(no log)"
+                    raise RuntimeError(f"gunicorn did not start:\n{log}") from None
+                time.sleep(0.05)
+            else:
+                return
+            finally:
+                connection.close()
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
