@@ -20,7 +20,8 @@ RESERVED = ".uploads"
 MAX_SEGMENT_BYTES = 255  # of a file name on every common file system
 MAX_KEY_BYTES = 960  # an S3 object name has 1024 bytes, of which we leave 64 to the prefix
 
-_BAD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]|(?:^|/)(?:\.{0,2}(?:/|$)|\.uploads)")
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z)|\.uploads)[^\x00-\x1f\x7f-\x9f\\/\ud800-\udfff]+"
+_is_key = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _EXTENSION = re.compile(r"[a-z0-9]{1,16}")
 _QUERY = re.compile(r"\?[A-Za-z0-9_.-]+=[^/?]*$")
@@ -32,7 +33,7 @@ def check(key: str) -> str:
     Refused: an empty, ``.`` or ``..`` segment, a leading slash, a backslash, a control character, a name that is
     reserved for us, more than 255 bytes in a segment or 960 in all, and what is not UTF-8.
     """
-    if _BAD.search(key):
+    if not _is_key(key):
         raise InvalidKey(f"{key!r} is not a key: it has an empty, dotted or reserved segment, or a forbidden sign.")
     if len(key) > MAX_SEGMENT_BYTES // 4:
         _check_length(key)

@@ -131,13 +131,14 @@ class S3Server:
             "filer.localSocket": self._folder / "f.sock",
             "s3.localSocket": self._folder / "s.sock",
         }
-        return subprocess.Popen(
-            [weed, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in flags.items())],
-            env={**clean_environment(), "TMPDIR": str(self._folder)},
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "log").open("wb"),
-            start_new_session=True,
-        )
+        with (self._folder / "log").open("wb") as log:
+            return subprocess.Popen(
+                [weed, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in flags.items())],
+                env={**clean_environment(), "TMPDIR": str(self._folder)},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _wait(self) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -180,10 +181,15 @@ class Gunicorn:
         self._folder = folder
 
     def __enter__(self) -> Gunicorn:
-        output = self.log.open("ab") if self.log else subprocess.DEVNULL
-        self.process = subprocess.Popen(
-            self._command, cwd=self._folder, env=self._environment, stdout=output, stderr=output, start_new_session=True
-        )
+        with (self.log or Path(os.devnull)).open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         try:
             self._wait()
         except BaseException:

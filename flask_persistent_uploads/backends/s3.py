@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from .. import content_types, keys
@@ -201,7 +202,7 @@ class S3Backend(Backend):
             credentials=self._credentials(),
             signed_at=signed_at,
             expires_in=min(expires_in, MAX_EXPIRES),
-            parameters=_answer_headers(key, download_as) if method in {"GET", "HEAD"} else (),
+            parameters=_answer_headers(content_types.of_name(key), download_as) if method in {"GET", "HEAD"} else (),
         )
 
     def valid_until(self) -> float | None:
@@ -225,7 +226,9 @@ class S3Backend(Backend):
         options |= {"Metadata": {"sha256": sha256.hexdigest()}, "ContentMD5": _base64(md5.digest())}
 
         def put(condition: dict[str, Any]) -> None:
-            self._client().put_object(Bucket=self.bucket, Body=_Rest(stream, start), **options, **condition)
+            self._client().put_object(
+                Bucket=self.bucket, Body=cast("IO[bytes]", _Rest(stream, start)), **options, **condition
+            )
 
         self._once(key, size, sha256.hexdigest(), put, overwrite=overwrite)
         return sha256.hexdigest()
@@ -241,7 +244,7 @@ class S3Backend(Backend):
         stream.seek(start)
         client = self._client()
         options |= {"Metadata": {"sha256": sha256.hexdigest()}}
-        upload = {"Key": options["Key"], "UploadId": ""}
+        upload: dict[str, Any] = {"Key": options["Key"]}
         upload["UploadId"] = client.create_multipart_upload(Bucket=self.bucket, **options)["UploadId"]
         try:
             parts = self._send_parts(client, upload, _pieces(stream, max(_PART, -(-size // _MAX_PARTS)), again.update))
@@ -260,7 +263,7 @@ class S3Backend(Backend):
             raise
         return sha256.hexdigest()
 
-    def _send_parts(self, client: S3Client, upload: dict[str, str], pieces: Iterator[bytes]) -> list[Any]:
+    def _send_parts(self, client: S3Client, upload: dict[str, Any], pieces: Iterator[bytes]) -> list[Any]:
         """Two parts in flight, so that memory stays flat; each confirmed by its MD5."""
 
         def send(number: int, piece: bytes) -> dict[str, Any]:
@@ -453,18 +456,19 @@ def _aws_domain(region: str) -> str:
     return "amazonaws.eu" if region.startswith("eusc-") else "amazonaws.com"
 
 
-def _answer_headers(key: str, download_as: str | None) -> list[tuple[str, str]]:
+@lru_cache(maxsize=1024)
+def _answer_headers(content_type: str, download_as: str | None) -> tuple[tuple[str, str], ...]:
     """What the service shall answer with, signed, so that nobody can ask for anything else."""
-    if download_as is None:
-        shown = content_types.of_name(key)
-        disposition, content_type = "inline", shown + "; charset=utf-8" if shown.startswith("text/") else shown
-    else:
+    if download_as is not None:
         disposition, content_type = content_types.attachment(download_as), content_types.UNKNOWN
-    return [
+    else:
+        disposition = "inline"
+        content_type += "; charset=utf-8" if content_type.startswith("text/") else ""
+    return (
         ("response-cache-control", _CACHE),
         ("response-content-disposition", disposition),
         ("response-content-type", content_type),
-    ]
+    )
 
 
 def _read_all(stream: IO[bytes], size: int, key: str, *consumers: Callable[[bytes], object]) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 MAX_EXPIRES = 604_800  # seconds, the longest that S3 takes
@@ -38,7 +38,7 @@ def presign(
     credentials: Credentials,
     signed_at: int,
     expires_in: int,
-    parameters: Iterable[tuple[str, str]] = (),
+    parameters: tuple[tuple[str, str], ...] = (),
 ) -> str:
     """The URL at which ``method`` on the object ``name`` is allowed, for ``expires_in`` seconds from ``signed_at``.
 
@@ -46,34 +46,66 @@ def presign(
     ``https://host/bucket/``; its host is signed as it is written. ``parameters`` are further parts of the query, such
     as ``response-content-type``.
     """
-    host, root = _split(base)
     date = _amz_date(signed_at)
-    scope = f"{date[:8]}/{region}/s3/aws4_request"
+    form = _form(base, region, date[:8], credentials.access_key_id, credentials.session_token, expires_in, parameters)
+    path = quote(name)
+    request = f"{method}\n{form.root}{path}\n{form.canonical_head}{date}{form.canonical_tail}"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = _signing_key(credentials.secret_access_key, date[:8], region)
+    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{date}\n{form.scope}\n{digest}".encode(), "sha256").hex()
+    return f"{base}{path}?{form.query_head}{date}{form.query_tail}{signature}"
+
+
+class _Form(NamedTuple):
+    """Of what is signed and of the URL, all that two keys of one day have in common."""
+
+    root: str
+    scope: str
+    canonical_head: str
+    canonical_tail: str
+    query_head: str
+    query_tail: str
+
+
+@lru_cache(maxsize=1024)
+def _form(
+    base: str,
+    region: str,
+    day: str,
+    access_key_id: str,
+    session_token: str | None,
+    expires_in: int,
+    parameters: tuple[tuple[str, str], ...],
+) -> _Form:
+    host, slash, root = base.partition("://")[2].partition("/")
+    scope = f"{day}/{region}/s3/aws4_request"
     query = [
-        *((key, quote(value, safe="-_.~")) for key, value in parameters),
+        *parameters,
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
-        ("X-Amz-Credential", quote(f"{credentials.access_key_id}/{scope}", safe="-_.~")),
-        ("X-Amz-Date", date),
+        ("X-Amz-Credential", f"{access_key_id}/{scope}"),
+        ("X-Amz-Date", ""),
         ("X-Amz-Expires", str(expires_in)),
         ("X-Amz-SignedHeaders", "host"),
     ]
-    if credentials.session_token is not None:
-        query.append(("X-Amz-Security-Token", quote(credentials.session_token, safe="-_.~")))
-    path = quote(name, safe="/-_.~")
-    canonical = "&".join([f"{key}={value}" for key, value in sorted(query)])
-    request = f"{method}\n{root}{path}\n{canonical}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
-    to_sign = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = _signing_key(credentials.secret_access_key, date[:8], region)
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    shown = "&".join([f"{key}={value}" for key, value in query])
-    return f"{base}{path}?{shown}&X-Amz-Signature={signature}"
+    if session_token is not None:
+        query.append(("X-Amz-Security-Token", session_token))
+    canonical_head, canonical_tail = _around_date(sorted(query))
+    query_head, query_tail = _around_date(query)
+    return _Form(
+        slash + root,
+        scope,
+        canonical_head,
+        f"{canonical_tail}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD",
+        query_head,
+        f"{query_tail}&X-Amz-Signature=",
+    )
 
 
-@lru_cache(maxsize=64)
-def _split(base: str) -> tuple[str, str]:
-    """``("host:port", "/root/")`` of a base URL."""
-    host, slash, root = base.partition("://")[2].partition("/")
-    return host, slash + root
+def _around_date(query: list[tuple[str, str]]) -> tuple[str, str]:
+    """The query string before and after the value of ``X-Amz-Date``."""
+    joined = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in query)
+    head, date, tail = joined.partition("X-Amz-Date=")
+    return head + date, tail
 
 
 @lru_cache(maxsize=4096)

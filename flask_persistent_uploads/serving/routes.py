@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import quote
 
-from flask import Blueprint, current_app, request
-from werkzeug.wrappers import Response
+from flask import Blueprint, Response, current_app, request
 from werkzeug.wsgi import wrap_file
 
 from .. import content_types, keys
@@ -18,7 +17,7 @@ from ..config import Settings
 from ..errors import FileMissing, InvalidKey
 from ..stored import Stat
 from . import policy
-from .redirects import direct_link, redirect
+from .redirects import Redirect, direct_link
 
 logger = logging.getLogger("flask_persistent_uploads")
 
@@ -61,7 +60,7 @@ def blueprint(name: str, store: Store) -> Blueprint:
             raise FileMissing(key)
         private = check is not None
         link = direct_link(store.backend, key, store.settings.url_expires, method=request.method)
-        return redirect(link, private=private) if link is not None else _serve(store, key, private=private)
+        return Redirect(link, private=private) if link is not None else _serve(store, key, private=private)
 
     # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
     routes.add_url_rule("/<path:path>", "file", file, methods=["GET"], merge_slashes=False)
@@ -102,7 +101,8 @@ def _response(store: Store, stat: Stat, body: IO[bytes]) -> Response:
     response.content_length = stat.size
     response.last_modified = stat.modified
     response.set_etag(stat.sha256 or f"{stat.modified.timestamp():.6f}-{stat.size}")
-    return response.make_conditional(request.environ, accept_ranges=True, complete_length=stat.size)
+    response.make_conditional(request.environ, accept_ranges=True, complete_length=stat.size)
+    return response
 
 
 def _left_to_the_web_server(store: Store, key: str, response: Response) -> bool:

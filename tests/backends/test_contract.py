@@ -1,0 +1,47 @@
+"""Our own backends keep the contract that is shipped for everybody's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flask_persistent_uploads.backends.local import LocalBackend
+from flask_persistent_uploads.backends.memory import MemoryBackend
+from flask_persistent_uploads.backends.s3 import S3Backend
+from flask_persistent_uploads.testing import BackendContract
+
+from ..servers import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, S3Server
+
+
+class TestMemory(BackendContract):
+    @pytest.fixture
+    def backend(self) -> MemoryBackend:
+        return MemoryBackend()
+
+
+class TestLocal(BackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalBackend:
+        return LocalBackend(tmp_path / "uploads")
+
+
+class TestLocalBehindALink(BackendContract):
+    """The directory itself may be a link, as hosts mount disks that way."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalBackend:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "uploads").symlink_to(tmp_path / "disk")
+        return LocalBackend(tmp_path / "uploads")
+
+
+class TestS3(BackendContract):
+    @pytest.fixture
+    def backend(self, s3_server: S3Server) -> S3Backend:
+        return S3Backend(
+            bucket=BUCKET,
+            endpoint_url=s3_server.url,
+            access_key_id=ACCESS_KEY_ID,
+            secret_access_key=SECRET_ACCESS_KEY,
+        )
