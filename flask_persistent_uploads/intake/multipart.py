@@ -49,14 +49,13 @@ class StrictRequest(Request):
 
 def strict(request_class: type[Request], *, max_size: int, max_files: int) -> type[Request]:
     """``request_class`` with the strict parser, and with at least these limits for all files of a form."""
+    bases: tuple[type[Request], ...] = (StrictRequest, request_class)
     if issubclass(request_class, StrictRequest):
+        bases = (request_class,)
         max_size = max(max_size, request_class.upload_max_size)
         max_files = max(max_files, request_class.upload_max_files)
-    return type(
-        request_class.__name__,
-        (StrictRequest, request_class) if request_class is not Request else (StrictRequest,),
-        {"upload_max_size": max_size, "upload_max_files": max_files, "__module__": request_class.__module__},
-    )
+    limits = {"upload_max_size": max_size, "upload_max_files": max_files, "__module__": request_class.__module__}
+    return type(request_class.__name__, bases, limits)
 
 
 class StrictFormDataParser(FormDataParser):
