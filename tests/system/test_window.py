@@ -1,0 +1,94 @@
+"""Promise 3 over real processes: a view costs nothing, and its link is the same for everybody."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from flask_persistent_uploads.serving.redirects import window_start
+
+from ..conftest import PNG
+from ..servers import BUCKET, Gunicorn, S3Server
+from .client import Answer, fetch, redirect_of, save
+from .test_redeploy import APP
+
+EXPIRES = 3600
+
+
+def max_age(answer: Answer) -> int:
+    found = re.fullmatch(r"private, max-age=(\d+)", answer.headers["Cache-Control"])
+    assert found
+    return int(found[1])
+
+
+def age_of_the_window(path: str) -> float:
+    key = path.partition("/")[2]
+    return time.time() - window_start(key, EXPIRES, time.time())
+
+
+def test_workers_processes_and_later_ones_answer_with_the_same_bytes(s3_server: S3Server, tmp_path: Path) -> None:
+    environment = s3_server.environment()
+    with Gunicorn(APP, "-w", "2", environment=environment, folder=tmp_path) as one:
+        # A picture whose window is young enough that ten minutes later it is the same one.
+        while age_of_the_window(path := save(one.url, ("f", "a.png", PNG))[0]["path"]) > 1000:
+            pass
+        by_worker: dict[str, str] = {}
+        deadline = time.monotonic() + 20
+        while len(by_worker) < 2 and time.monotonic() < deadline:
+            answer = redirect_of(one.url, f"/{path}?t={time.time()}")
+            by_worker[answer.headers["X-Worker"]] = answer.headers["Location"]
+        assert len(by_worker) == 2
+        with (
+            Gunicorn(APP, environment=environment, folder=tmp_path) as two,
+            Gunicorn(APP, environment={**environment, "CLOCK_SHIFT": "600"}, folder=tmp_path) as later,
+        ):
+            soon, late = redirect_of(two.url, f"/{path}"), redirect_of(later.url, f"/{path}")
+    assert {*by_worker.values(), soon.headers["Location"], late.headers["Location"]} == {soon.headers["Location"]}
+    assert 599 <= max_age(soon) - max_age(late) <= 605
+
+
+def key_of_a_window_that_began(ago: int, expires: int, moment: int) -> str:
+    """A key whose window began so many seconds before ``moment``."""
+    keys = (f"window/{number}.png" for number in itertools.count())
+    return next(key for key in keys if window_start(key, expires, moment - ago) == moment - ago)
+
+
+@pytest.mark.parametrize("expires", [120, 3600, 604_800])
+def test_a_redirect_kept_to_its_last_second_still_works_and_beyond_the_signature_none_does(
+    s3_server: S3Server, tmp_path: Path, expires: int
+) -> None:
+    """The app's clock is set back to the start of a window, so that the end of what it says then is now."""
+    for ago, expected in ((expires - 60 - 2, 200), (expires + 2, 403)):
+        moment = int(time.time())
+        key = key_of_a_window_that_began(ago, expires, moment)
+        s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{key}", Body=PNG)
+        environment = s3_server.environment(
+            UPLOADS_URL_EXPIRES=str(expires), CLOCK_SHIFT=str(moment - ago - time.time())
+        )
+        with Gunicorn(APP, environment=environment, folder=tmp_path) as earlier:
+            answer = redirect_of(earlier.url, f"/uploads/{key}")
+        assert expires - 60 - 5 <= max_age(answer) <= expires - 60
+        while expected == 200 and time.time() < moment - ago + expires - 60:
+            time.sleep(0.1)
+        assert fetch(answer.headers["Location"]).status == expected
+
+
+def test_head_through_the_redirect_is_200_and_a_tampered_link_403(s3_server: S3Server, tmp_path: Path) -> None:
+    with Gunicorn(APP, environment=s3_server.environment(), folder=tmp_path) as server:
+        path = save(server.url, ("f", "a.png", PNG))[0]["path"]
+        head = fetch(f"{server.url}/{path}", method="HEAD")
+        location = redirect_of(server.url, f"/{path}").headers["Location"]
+    assert (head.status, head.headers["Content-Length"], head.data) == (200, str(len(PNG)), b"")
+    assert fetch(location).data == PNG
+    for old, new in (
+        ("X-Amz-Expires=3600", "X-Amz-Expires=3601"),
+        ("response-content-type=image%2Fpng", "response-content-type=text%2Fhtml"),
+        ("/uploads/", "/uploads/x"),
+        ("X-Amz-Signature=", "X-Amz-Signature=0"),
+    ):
+        assert old in location
+        assert fetch(location.replace(old, new)).status == 403
