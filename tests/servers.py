@@ -178,13 +178,13 @@ class Gunicorn:
         self.log = log
         self._command = [sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{self.port}", *arguments]
         self._environment = clean_environment(PYTHONPATH=str(ROOT), **environment)
-        self._folder = folder
+        self.folder = folder
 
     def __enter__(self) -> Gunicorn:
         with (self.log or Path(os.devnull)).open("ab") as output:
             self.process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,
+                cwd=self.folder,
                 env=self._environment,
                 stdout=output,
                 stderr=output,
@@ -210,6 +210,11 @@ class Gunicorn:
         """Process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(child) for child in children.read_text().split()]
+
+    def end_worker(self, worker: int) -> None:
+        """End one of the workers at once; the master starts another."""
+        if worker in self.workers():
+            os.kill(worker, signal.SIGKILL)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 30

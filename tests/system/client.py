@@ -43,10 +43,17 @@ def ask(
     return Answer(answer.status, dict(answer.getheaders()), answer.read())
 
 
-def save(url: str, *files: tuple[str, str, bytes], path: str = "/save") -> list[dict[str, Any]]:
+def once(url: str, method: str, path: str, body: bytes | Iterable[bytes] | None = None) -> Answer:
+    """One request on a connection of its own."""
     connection = connect(url)
-    answer = ask(connection, "POST", path, form(*files))
-    connection.close()
+    try:
+        return ask(connection, method, path, body)
+    finally:
+        connection.close()
+
+
+def save(url: str, *files: tuple[str, str, bytes], path: str = "/save") -> list[dict[str, Any]]:
+    answer = once(url, "POST", path, form(*files))
     assert answer.status == 200, answer.data
     saved: list[dict[str, Any]] = json.loads(answer.data)
     return saved
@@ -56,18 +63,7 @@ def fetch(url: str, *, method: str = "GET") -> Answer:
     """Follow redirects as a browser does, by the same method."""
     while True:
         parts = urlsplit(url)
-        connection = connect(url)
-        answer = ask(connection, method, f"{parts.path}?{parts.query}" if parts.query else parts.path)
-        connection.close()
+        answer = once(url, method, f"{parts.path}?{parts.query}" if parts.query else parts.path)
         if answer.status != 302:
             return answer
         url = answer.headers["Location"]
-
-
-def redirect_of(url: str, path: str, *, method: str = "GET") -> Answer:
-    """The redirect itself."""
-    connection = connect(url)
-    try:
-        return ask(connection, method, path)
-    finally:
-        connection.close()

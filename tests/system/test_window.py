@@ -13,7 +13,7 @@ from flask_persistent_uploads.serving.redirects import window_start
 
 from ..conftest import PNG
 from ..servers import BUCKET, Gunicorn, S3Server
-from .client import Answer, fetch, redirect_of, save
+from .client import Answer, fetch, once, save
 from .test_redeploy import APP
 
 EXPIRES = 3600
@@ -39,14 +39,14 @@ def test_workers_processes_and_later_ones_answer_with_the_same_bytes(s3_server: 
         by_worker: dict[str, str] = {}
         deadline = time.monotonic() + 20
         while len(by_worker) < 2 and time.monotonic() < deadline:
-            answer = redirect_of(one.url, f"/{path}?t={time.time()}")
+            answer = once(one.url, "GET", f"/{path}?t={time.time()}")
             by_worker[answer.headers["X-Worker"]] = answer.headers["Location"]
         assert len(by_worker) == 2
         with (
             Gunicorn(APP, environment=environment, folder=tmp_path) as two,
             Gunicorn(APP, environment={**environment, "CLOCK_SHIFT": "600"}, folder=tmp_path) as later,
         ):
-            soon, late = redirect_of(two.url, f"/{path}"), redirect_of(later.url, f"/{path}")
+            soon, late = once(two.url, "GET", f"/{path}"), once(later.url, "GET", f"/{path}")
     assert {*by_worker.values(), soon.headers["Location"], late.headers["Location"]} == {soon.headers["Location"]}
     assert 599 <= max_age(soon) - max_age(late) <= 605
 
@@ -70,7 +70,7 @@ def test_a_redirect_kept_to_its_last_second_still_works_and_beyond_the_signature
             UPLOADS_URL_EXPIRES=str(expires), CLOCK_SHIFT=str(moment - ago - time.time())
         )
         with Gunicorn(APP, environment=environment, folder=tmp_path) as earlier:
-            answer = redirect_of(earlier.url, f"/uploads/{key}")
+            answer = once(earlier.url, "GET", f"/uploads/{key}")
         assert expires - 60 - 5 <= max_age(answer) <= expires - 60
         while expected == 200 and time.time() < moment - ago + expires - 60:
             time.sleep(0.1)
@@ -81,7 +81,7 @@ def test_head_through_the_redirect_is_200_and_a_tampered_link_403(s3_server: S3S
     with Gunicorn(APP, environment=s3_server.environment(), folder=tmp_path) as server:
         path = save(server.url, ("f", "a.png", PNG))[0]["path"]
         head = fetch(f"{server.url}/{path}", method="HEAD")
-        location = redirect_of(server.url, f"/{path}").headers["Location"]
+        location = once(server.url, "GET", f"/{path}").headers["Location"]
     assert (head.status, head.headers["Content-Length"], head.data) == (200, str(len(PNG)), b"")
     assert fetch(location).data == PNG
     for old, new in (

@@ -1,0 +1,671 @@
+"""S3 where things go wrong: against the real server, and against fakes that break what is on the way to it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+
+from flask_persistent_uploads import Uploads
+from flask_persistent_uploads.backends.s3 import S3Backend
+from flask_persistent_uploads.errors import (
+    BackendError,
+    BackendFull,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    FileExists,
+    FileMissing,
+)
+
+from ..conftest import PNG, MakeApp
+from ..fakes import Behaviour, Exchange, ScriptedS3, answer, close, forward, half, in_turn, silent, where
+from ..servers import ACCESS_KEY_ID, BUCKET, ROOT, SECRET_ACCESS_KEY, S3Server, clean_environment, free_ports
+
+SMALL = b"content"
+LARGE = bytes(range(251)) * (17 * 1024 * 1024 // 251)  # above ONE_REQUEST: goes up in parts
+BOTH = pytest.mark.parametrize("content", [SMALL, LARGE], ids=["in one request", "in parts"])
+
+
+def backend_at(url: str | None, **options: Any) -> S3Backend:
+    keys = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+    return S3Backend(**{"bucket": BUCKET, "endpoint_url": url, **keys, **options})
+
+
+def save(backend: S3Backend, key: str, content: bytes = SMALL) -> str:
+    return backend.save(
+        key, io.BytesIO(content), content_type="image/png", size=len(content), filename="a.png", overwrite=False
+    )
+
+
+def read(backend: S3Backend, key: str) -> bytes:
+    with backend.open(key) as stream:
+        return stream.read()
+
+
+Operation = Callable[[S3Backend], object]
+OPERATIONS: dict[str, Operation] = {
+    "save": lambda backend: save(backend, "a.png"),
+    "save in parts": lambda backend: save(backend, "a.png", LARGE),
+    "open": lambda backend: backend.open("a.png"),
+    "stat": lambda backend: backend.stat("a.png"),
+    "delete": lambda backend: backend.delete("a.png"),
+    "entries": lambda backend: list(backend.entries()),
+}
+EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+OBJECT_OPERATIONS = pytest.mark.parametrize(
+    "operation", [OPERATIONS[name] for name in ("save", "open")], ids=["save", "open"]
+)
+
+
+@pytest.fixture
+def key() -> str:
+    return f"s3/{secrets.token_hex(8)}.png"
+
+
+@pytest.fixture
+def backend(s3_server: S3Server) -> S3Backend:
+    """The real server, without anything in between."""
+    return backend_at(s3_server.url)
+
+
+def unfinished(server: S3Server, key: str) -> list[str]:
+    """Multipart uploads of the key that were begun and neither completed nor aborted."""
+    answer = server.client().list_multipart_uploads(Bucket=BUCKET, Prefix=f"uploads/{key}")
+    return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+
+def ends_a_save(exchange: Exchange) -> bool:
+    return _ends_a_save(exchange.command, exchange.path)
+
+
+def _ends_a_save(method: str, path: str) -> bool:
+    return (method == "PUT" and "partNumber" not in path) or (method == "POST" and "uploadId" in path)
+
+
+def carries_content(exchange: Exchange) -> bool:
+    return exchange.command == "PUT"
+
+
+class TestLostAnswers:
+    """An answer got lost and boto3 sends the request again: what is stored tells what happened."""
+
+    @BOTH
+    def test_a_save_whose_answer_was_lost_succeeds_with_one_object(
+        self, s3_server: S3Server, backend: S3Backend, key: str, content: bytes
+    ) -> None:
+        real = forward(s3_server.url)
+        script = where(ends_a_save, in_turn(forward(s3_server.url, lose_answer=True), real), real)
+        with ScriptedS3(script) as fake:
+            assert save(backend_at(fake.url), key, content) == hashlib.sha256(content).hexdigest()
+        assert [entry.key for entry in backend.entries(key)] == [key]
+        assert read(backend, key) == content
+        assert unfinished(s3_server, key) == []
+
+    @pytest.mark.parametrize("second", [answer(404, "NoSuchUpload"), answer(412, "PreconditionFailed")])
+    def test_a_completion_that_is_not_known_or_not_allowed_a_second_time_has_succeeded(
+        self, s3_server: S3Server, backend: S3Backend, key: str, second: Behaviour
+    ) -> None:
+        lost = in_turn(forward(s3_server.url, lose_answer=True), second)
+        with ScriptedS3(where(ends_a_save, lost, forward(s3_server.url))) as fake:
+            save(backend_at(fake.url), key, LARGE)
+        assert read(backend, key) == LARGE
+
+    @BOTH
+    @pytest.mark.parametrize("retried", [False, True], ids=["at once", "after a retry"])
+    def test_a_key_that_somebody_else_took_is_refused_also_after_a_retry(
+        self, s3_server: S3Server, backend: S3Backend, key: str, content: bytes, retried: bool
+    ) -> None:
+        save(backend, key, other := content[::-1])
+        real = forward(s3_server.url)
+        with (
+            ScriptedS3(where(ends_a_save, in_turn(close(), real) if retried else real, real)) as fake,
+            pytest.raises(FileExists),
+        ):
+            save(backend_at(fake.url), key, content)
+        assert sum(_ends_a_save(request.method, request.path) for request in fake.requests) == 1 + retried
+        assert read(backend, key) == other
+        assert unfinished(s3_server, key) == []
+
+    def test_a_completion_of_an_upload_that_never_was_is_no_success(
+        self, s3_server: S3Server, backend: S3Backend, key: str
+    ) -> None:
+        gone = in_turn(close(), answer(404, "NoSuchUpload"))
+        with ScriptedS3(where(ends_a_save, gone, forward(s3_server.url))) as fake, pytest.raises(BackendRefused):
+            save(backend_at(fake.url), key, LARGE)
+        assert backend.stat(key) is None
+
+
+@BOTH
+def test_a_bit_that_flips_on_the_way_is_refused_and_nothing_is_stored(
+    s3_server: S3Server, backend: S3Backend, key: str, content: bytes
+) -> None:
+    script = where(carries_content, forward(s3_server.url, flip=True), forward(s3_server.url))
+    with ScriptedS3(script) as fake, pytest.raises(BackendRefused, match="altered on its way"):
+        save(backend_at(fake.url), key, content)
+    assert backend.stat(key) is None
+    assert unfinished(s3_server, key) == []
+
+
+@BOTH
+def test_a_service_without_conditional_writes_is_asked_before_it_is_written_to(
+    s3_server: S3Server, backend: S3Backend, key: str, content: bytes
+) -> None:
+    def is_conditional(exchange: Exchange) -> bool:
+        return "If-None-Match" in exchange.headers
+
+    with ScriptedS3(where(is_conditional, answer(501, "NotImplemented"), forward(s3_server.url))) as fake:
+        save(backend_at(fake.url), key, content)
+        with pytest.raises(FileExists):
+            save(backend_at(fake.url), key, content[::-1])
+    assert read(backend, key) == content
+    assert unfinished(s3_server, key) == []
+
+
+@pytest.mark.parametrize("failure", [answer(500, "InternalError"), answer(403, "AccessDenied"), close(after=0.5)])
+def test_a_part_that_fails_takes_the_whole_upload_back(s3_server: S3Server, key: str, failure: Behaviour) -> None:
+    def is_second_part(exchange: Exchange) -> bool:
+        return "partNumber=2" in exchange.path
+
+    with ScriptedS3(where(is_second_part, failure, forward(s3_server.url))) as fake, pytest.raises(BackendError):
+        save(backend_at(fake.url), key, LARGE)
+    assert any("uploads" in request.path and request.method == "POST" for request in fake.requests)
+    assert unfinished(s3_server, key) == []
+
+
+@BOTH
+@pytest.mark.parametrize("part", [0, 0.5, 1])
+def test_a_retry_sends_exactly_what_followed_where_the_stream_stood(
+    s3_server: S3Server, backend: S3Backend, key: str, content: bytes, part: float
+) -> None:
+    stream = io.BytesIO(b"skipped" + content)
+    stream.seek(7)
+    real = forward(s3_server.url)
+    with ScriptedS3(where(carries_content, in_turn(close(after=part), real), real)) as fake:
+        backend_at(fake.url).save(key, stream, content_type="image/png", size=len(content), filename="a.png")
+    assert read(backend, key) == content
+    assert len(fake.requests) > len(content) // (5 << 20) + 1  # there was a retry
+    assert not stream.closed
+
+
+def wait(exchange: Exchange) -> None:
+    exchange.server.script.stopping.wait(30)
+
+
+class TestOutages:
+    @EVERY_OPERATION
+    def test_nobody_listening_is_503_at_once(self, operation: Operation) -> None:
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable) as caught:
+            operation(backend_at(f"http://127.0.0.1:{free_ports(1)[0]}", timeout=3))
+        assert time.monotonic() - begun < 3
+        assert caught.value.code == 503
+        assert caught.value.retry_after > 0
+
+    @EVERY_OPERATION
+    def test_a_silent_server_is_504_within_the_timeout(self, operation: Operation) -> None:
+        begun = time.monotonic()
+        with ScriptedS3(silent) as fake, pytest.raises(BackendTimeout) as caught:
+            operation(backend_at(fake.url, timeout=3))
+        assert time.monotonic() - begun < 5
+        assert caught.value.code == 504
+
+    def test_a_download_that_falls_silent_is_504(self) -> None:
+        begun = time.monotonic()
+        with (
+            ScriptedS3(half(b"x" * 200_000, then=wait)) as fake,
+            backend_at(fake.url, timeout=3).open("a.png") as stream,
+            pytest.raises(BackendTimeout),
+        ):
+            stream.read()
+        assert time.monotonic() - begun < 5
+
+    @pytest.mark.parametrize("pieces", [-1, 1000, 65_536])
+    def test_a_truncated_download_raises_and_never_looks_complete(self, pieces: int) -> None:
+        with (
+            ScriptedS3(half(b"x" * 200_000, then=Exchange.hang_up)) as fake,
+            backend_at(fake.url).open("a.png") as stream,
+            pytest.raises(BackendUnavailable),
+        ):
+            while stream.read(pieces):
+                pass
+
+    @EVERY_OPERATION
+    @pytest.mark.parametrize("status, code", [(503, "SlowDown"), (429, "TooManyRequests")])
+    def test_a_service_that_asks_to_slow_down_is_503(self, operation: Operation, status: int, code: str) -> None:
+        with ScriptedS3(answer(status, code)) as fake, pytest.raises(BackendUnavailable) as caught:
+            operation(backend_at(fake.url))
+        assert caught.value.code == 503
+
+    @pytest.mark.parametrize("name", ["save", "save in parts"])
+    @pytest.mark.parametrize(
+        "status, code", [(403, "QuotaExceeded"), (507, "XMinioStorageFull"), (507, "InsufficientStorage")]
+    )
+    def test_a_quota_that_is_used_up_is_507(self, name: str, status: int, code: str) -> None:
+        with ScriptedS3(answer(status, code)) as fake, pytest.raises(BackendFull) as caught:
+            OPERATIONS[name](backend_at(fake.url))
+        assert caught.value.code == 507
+
+
+class TestRefusals:
+    """Broken is never "not there", and the message says what to do."""
+
+    @EVERY_OPERATION
+    def test_a_403_is_502_and_names_the_permissions(self, operation: Operation) -> None:
+        with ScriptedS3(answer(403, "AccessDenied")) as fake, pytest.raises(BackendRefused) as caught:
+            operation(backend_at(fake.url))
+        assert caught.value.code == 502
+        for permission in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"):
+            assert permission in str(caught.value)
+        assert len(fake.requests) == 1
+
+    @EVERY_OPERATION
+    def test_a_missing_bucket_is_broken_not_empty(self, s3_server: S3Server, operation: Operation) -> None:
+        with pytest.raises(BackendRefused, match="UPLOADS_S3_BUCKET") as caught:
+            operation(backend_at(s3_server.url, bucket="no-such-bucket"))
+        assert not isinstance(caught.value, FileMissing)
+
+    def test_a_bucket_that_vanishes_is_broken_not_empty(self, s3_server: S3Server) -> None:
+        client, bucket = s3_server.client(), f"vanishing-{secrets.token_hex(4)}"
+        client.create_bucket(Bucket=bucket)
+        backend = backend_at(s3_server.url, bucket=bucket)
+        assert backend.stat("a.png") is None
+        client.delete_bucket(Bucket=bucket)
+        with pytest.raises(BackendRefused):
+            backend.stat("a.png")
+
+    @EVERY_OPERATION
+    @pytest.mark.parametrize("status, code", [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
+    def test_a_wrong_region_is_refused_with_both_names(self, operation: Operation, status: int, code: str) -> None:
+        elsewhere = answer(status, code, x_amz_bucket_region="eu-west-3")
+        with ScriptedS3(elsewhere) as fake, pytest.raises(BackendRefused) as caught:
+            operation(backend_at(fake.url, region="us-west-2"))
+        for word in ("eu-west-3", "us-west-2", "UPLOADS_S3_REGION"):
+            assert word in str(caught.value)
+        assert len(fake.requests) == 1
+
+    @OBJECT_OPERATIONS
+    def test_an_unknown_access_key_is_named(self, s3_server: S3Server, operation: Operation) -> None:
+        with pytest.raises(BackendRefused, match=r"InvalidAccessKeyId.*access key id"):
+            operation(backend_at(s3_server.url, access_key_id="nobody"))
+
+    @OBJECT_OPERATIONS
+    def test_a_wrong_secret_is_named(self, s3_server: S3Server, operation: Operation) -> None:
+        with pytest.raises(BackendRefused, match=r"SignatureDoesNotMatch.*secret access key"):
+            operation(backend_at(s3_server.url, secret_access_key="wrong"))
+
+    def test_a_wrong_secret_never_makes_stat_say_not_there(self, s3_server: S3Server) -> None:
+        with pytest.raises(BackendRefused):
+            backend_at(s3_server.url, secret_access_key="wrong").stat("a.png")
+
+    @OBJECT_OPERATIONS
+    def test_a_wrong_clock_is_named(self, operation: Operation) -> None:
+        with (
+            ScriptedS3(answer(403, "RequestTimeTooSkewed")) as fake,
+            pytest.raises(BackendRefused, match="clock of this machine"),
+        ):
+            operation(backend_at(fake.url))
+
+    def test_no_credentials_at_all_are_502_and_name_the_settings(self, s3_server: S3Server) -> None:
+        nobody = backend_at(s3_server.url, access_key_id=None, secret_access_key=None)
+        for operation in (*OPERATIONS.values(), lambda backend: backend.url("a", signed_at=0, expires_in=60)):
+            with pytest.raises(BackendRefused, match="UPLOADS_S3_ACCESS_KEY_ID"):
+                operation(nobody)
+
+
+class TestSecrets:
+    SECRETS = (SECRET_ACCESS_KEY, "the-session-token", "X-Amz-Signature", "Signature=")
+    FAILURES: tuple[Behaviour, ...] = (
+        answer(403, "AccessDenied"),
+        answer(400, "ExpiredToken"),
+        answer(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3"),
+        answer(503, "SlowDown"),
+        close(),
+    )
+
+    @EVERY_OPERATION
+    def test_no_error_repeats_a_secret_or_a_signature(self, operation: Operation) -> None:
+        for failure in self.FAILURES:
+            with ScriptedS3(failure) as fake, pytest.raises(BackendError) as caught:
+                operation(backend_at(fake.url, session_token="the-session-token"))
+            error = caught.value
+            told = [str(error), repr(error), str(error.get_response().get_data(as_text=True))]
+            told += traceback.format_exception_only(error.__cause__ or error)
+            assert not [secret for secret in self.SECRETS if secret in "\n".join(told)]
+
+    def test_a_password_in_the_endpoint_is_never_shown(self) -> None:
+        backend = backend_at(f"http://user:hunter2@127.0.0.1:{free_ports(1)[0]}", timeout=3)
+        with pytest.raises(BackendError) as caught:
+            backend.stat("a.png")
+        assert "hunter2" not in str(caught.value) + repr(caught.value)
+        assert "hunter2" not in str(backend) + repr(backend)
+
+    def test_the_backend_does_not_show_its_secret(self) -> None:
+        backend = backend_at(None, session_token="the-session-token")
+        shown = f"{backend} {backend!r} {backend._credentials()!r}"
+        assert BUCKET in shown
+        assert not [secret for secret in self.SECRETS if secret in shown]
+
+    def test_no_log_line_has_a_secret_or_a_signed_url(
+        self, s3_server: S3Server, make_app: MakeApp, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, logger="flask_persistent_uploads")
+        uploads = Uploads()
+        with ScriptedS3(in_turn(forward(s3_server.url), answer(403, "AccessDenied"))) as fake:
+            app = make_app(uploads, **s3_server.environment(UPLOADS_S3_ENDPOINT_URL=fake.url))
+            with app.app_context():
+                path = uploads.save(PNG, filename="a.png")
+                assert "X-Amz-Signature" in app.test_client().get(f"/{path}").location
+                with pytest.raises(BackendRefused):
+                    uploads.save(PNG, filename="b.png")
+        lines = [record for record in caplog.records if record.name == "flask_persistent_uploads"]
+        assert len(lines) >= 2
+        text = "\n".join(f"{record.getMessage()} {record.exc_text}" for record in lines)
+        assert not [secret for secret in (*self.SECRETS, "X-Amz-") if secret in text]
+
+
+def test_calls_that_fail_leak_neither_threads_nor_descriptors() -> None:
+    def begins_parts(exchange: Exchange) -> bool:
+        return exchange.command == "POST" and exchange.path.endswith("?uploads")
+
+    begun = answer(200, body=b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+    failing = where(begins_parts, begun, answer(403, "AccessDenied"))
+
+    def counts() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    with ScriptedS3(failing) as fake, ScriptedS3(half(b"x" * 200_000, then=Exchange.hang_up)) as short:
+        backend, breaking = backend_at(fake.url), backend_at(short.url)
+
+        def fail(times: int) -> None:
+            for _ in range(times):
+                for operation in OPERATIONS.values():
+                    with pytest.raises(BackendRefused):
+                        operation(backend)
+                with breaking.open("a.png") as stream, pytest.raises(BackendUnavailable):
+                    stream.read()
+
+        fail(1)
+        before = settled(counts)
+        fail(3)
+        after = settled(counts)
+    assert after[0] <= before[0]
+    assert after[1] <= before[1]
+
+
+def settled(counts: Callable[[], tuple[int, int]]) -> tuple[int, int]:
+    """The counts when they no longer change: the fakes' own threads end a moment after their connections."""
+    seen = [counts()]
+    while len(seen) < 5 or len(set(seen[-5:])) > 1:
+        time.sleep(0.05)
+        seen.append(counts())
+    return seen[-1]
+
+
+class TestWhatIsStored:
+    def test_no_acl_is_ever_sent(self, s3_server: S3Server, key: str) -> None:
+        with ScriptedS3(forward(s3_server.url)) as fake:
+            save(backend_at(fake.url), key)
+            save(backend_at(fake.url), f"{key}/large", LARGE)
+        assert len(fake.requests) >= 7
+        sent = {name.lower() for request in fake.requests for name in request.headers}
+        assert "x-amz-content-sha256" in sent
+        assert not {name for name in sent if name.startswith(("x-amz-acl", "x-amz-grant"))}
+
+    @pytest.mark.parametrize("filename", ["a.svg", "page.html", "page.htm", "a.xhtml", "a.js", "a.xml", "noname"])
+    def test_what_can_hold_scripts_is_kept_as_a_download(
+        self, s3_server: S3Server, make_app: MakeApp, filename: str
+    ) -> None:
+        content = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+        head = self.head_of(s3_server, make_app, content, filename)
+        assert head["ContentType"] == "application/octet-stream"
+        assert head["ContentDisposition"].startswith("attachment")
+
+    def test_a_picture_is_kept_as_a_picture(self, s3_server: S3Server, make_app: MakeApp) -> None:
+        head = self.head_of(s3_server, make_app, PNG, "a.png")
+        assert head["ContentType"] == "image/png"
+        assert "ContentDisposition" not in head
+
+    @staticmethod
+    def head_of(server: S3Server, make_app: MakeApp, content: bytes, filename: str) -> dict[str, Any]:
+        uploads = Uploads()
+        with make_app(uploads, **server.environment()).app_context():
+            path = uploads.save(content, filename=filename)
+        head: dict[str, Any] = server.client().head_object(Bucket=BUCKET, Key=path)
+        return head
+
+    @BOTH
+    def test_the_object_tells_its_sha256(
+        self, s3_server: S3Server, backend: S3Backend, key: str, content: bytes
+    ) -> None:
+        save(backend, key, content)
+        head = s3_server.client().head_object(Bucket=BUCKET, Key=f"uploads/{key}")
+        stat = backend.stat(key)
+        assert head["Metadata"] == {"sha256": hashlib.sha256(content).hexdigest()}
+        assert stat is not None
+        assert stat.sha256 == hashlib.sha256(content).hexdigest()
+        assert head["CacheControl"] == "private, max-age=31536000, immutable"
+
+    def test_entries_skips_folder_markers_and_objects_of_others(self, s3_server: S3Server) -> None:
+        client, prefix = s3_server.client(), f"p{secrets.token_hex(4)}"
+        mine = backend_at(s3_server.url, prefix=prefix)
+        for name in ("folder/", ".uploads/marker", "folder/.uploads-x", "folder/ok.png"):
+            client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}")
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}-other/foreign.png")
+        assert [entry.key for entry in mine.entries()] == ["folder/ok.png"]
+
+    def test_entries_skips_what_is_no_key_and_asks_page_by_page(self) -> None:
+        names = ["", "folder/", "a//b", "../x", "a/./b", "back\\slash", ".uploads/m", "new%0Aline", "ok.png", "b/ok"]
+        item = (
+            "<Contents><Key>uploads/{}</Key><Size>3</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+        )
+        page = "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>{}</IsTruncated>{}</ListBucketResult>"
+        more = "true</IsTruncated><NextContinuationToken>2</NextContinuationToken><IsTruncated>true"
+        first = page.format(more, "".join(map(item.format, names)))
+        pages = in_turn(
+            answer(200, body=first.encode()), answer(200, body=page.format("false", item.format("z")).encode())
+        )
+        with ScriptedS3(pages) as fake:
+            entries = backend_at(fake.url).entries()
+            assert fake.requests == []
+            assert [next(entries).key, next(entries).key] == ["ok.png", "b/ok"]
+            assert len(fake.requests) == 1
+            assert [entry.key for entry in entries] == ["z"]
+
+    def test_two_prefixes_do_not_see_each_other(self, s3_server: S3Server, key: str) -> None:
+        one, two = (backend_at(s3_server.url, prefix=f"{secrets.token_hex(4)}") for _ in range(2))
+        save(one, key, b"one")
+        assert two.stat(key) is None
+        assert list(two.entries()) == []
+        save(two, key, b"two")
+        one.delete(key)
+        assert one.stat(key) is None
+        assert read(two, key) == b"two"
+
+
+class TestClients:
+    def test_one_client_is_built_for_many_threads(
+        self, s3_server: S3Server, key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        built, original = [], boto3.session.Session.client
+
+        def client(*args: Any, **options: Any) -> Any:
+            built.append(os.getpid())
+            time.sleep(0.05)
+            return original(*args, **options)
+
+        monkeypatch.setattr(boto3.session.Session, "client", client)
+        backend, barrier = backend_at(s3_server.url), threading.Barrier(16)
+
+        def look(_: int) -> None:
+            barrier.wait()
+            assert backend.stat(key) is None
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(look, range(16)))
+        assert built == [os.getpid()]
+
+    FORKING = textwrap.dedent(
+        """
+        import os, sys
+        import boto3
+        from flask_persistent_uploads.backends.s3 import S3Backend
+
+        built, original = [], boto3.session.Session.client
+        def client(*args, **options):
+            built.append(os.getpid())
+            return original(*args, **options)
+        boto3.session.Session.client = client
+
+        url, bucket, access_key_id, secret_access_key, prefix = sys.argv[1:]
+        backend = S3Backend(
+            bucket=bucket, endpoint_url=url, access_key_id=access_key_id,
+            secret_access_key=secret_access_key, prefix=prefix,
+        )
+        def is_wrong(number):
+            with backend.open(str(number)) as stream:
+                return stream.read() != bytes([number]) * 20_000
+        assert not any(map(is_wrong, range(4)))
+        children = []
+        for number in range(4):
+            child = os.fork()
+            if not child:
+                wrong = 50
+                try:
+                    wrong = sum(is_wrong(number) for _ in range(20))
+                finally:
+                    os._exit(wrong + 100 * (built != [os.getppid(), os.getpid()]))
+            children.append(child)
+        print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+        """
+    )
+
+    @pytest.fixture(scope="class")
+    def children(self, s3_server: S3Server) -> list[int]:
+        """How each of four forked children of a warmed parent ended."""
+        prefix = f"p{secrets.token_hex(4)}"
+        for number in range(4):
+            save(backend_at(s3_server.url, prefix=prefix), str(number), bytes([number]) * 20_000)
+        arguments = [s3_server.url, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY, prefix]
+        command = [sys.executable, "-c", self.FORKING, *arguments]
+        environment = clean_environment(PYTHONPATH=str(ROOT))
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        found: list[int] = json.loads(done.stdout)
+        return found
+
+    def test_children_of_a_warmed_parent_get_no_wrong_body(self, children: list[int]) -> None:
+        assert [code % 100 for code in children] == [0, 0, 0, 0]
+
+    def test_each_child_builds_its_own_client(self, children: list[int]) -> None:
+        assert [code // 100 for code in children] == [0, 0, 0, 0]
+
+
+class TestAddresses:
+    PRESETS = (
+        (None, "eu-west-1", "bucket", "eu-west-1", "https://bucket.s3.eu-west-1.amazonaws.com/"),
+        (None, None, "bucket", "us-east-1", "https://bucket.s3.us-east-1.amazonaws.com/"),
+        (None, "eu-west-1", "my.bucket", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.bucket/"),
+        (None, "cn-north-1", "bucket", "cn-north-1", "https://bucket.s3.cn-north-1.amazonaws.com.cn/"),
+        (None, "eusc-de-east-1", "bucket", "eusc-de-east-1", "https://bucket.s3.eusc-de-east-1.amazonaws.eu/"),
+        (None, "us-gov-west-1", "bucket", "us-gov-west-1", "https://bucket.s3.us-gov-west-1.amazonaws.com/"),
+        ("https://s3.eu-west-3.amazonaws.com", None, "b1b", "eu-west-3", "https://b1b.s3.eu-west-3.amazonaws.com/"),
+        ("https://0a1b.r2.cloudflarestorage.com", None, "b1b", "auto", "https://0a1b.r2.cloudflarestorage.com/b1b/"),
+        (
+            "https://0a1b.eu.r2.cloudflarestorage.com",
+            "us-east-1",
+            "b1b",
+            "auto",
+            "https://0a1b.eu.r2.cloudflarestorage.com/b1b/",
+        ),
+        (
+            "https://s3.us-west-004.backblazeb2.com",
+            None,
+            "b1b",
+            "us-west-004",
+            "https://s3.us-west-004.backblazeb2.com/b1b/",
+        ),
+        ("https://fra1.digitaloceanspaces.com", None, "b1b", "fra1", "https://b1b.fra1.digitaloceanspaces.com/"),
+        ("https://fly.storage.tigris.dev", None, "b1b", "auto", "https://b1b.fly.storage.tigris.dev/"),
+        ("https://t3.storage.dev", None, "b1b", "auto", "https://b1b.t3.storage.dev/"),
+        (
+            "https://s3.eu-central-1.wasabisys.com",
+            None,
+            "b1b",
+            "eu-central-1",
+            "https://s3.eu-central-1.wasabisys.com/b1b/",
+        ),
+        ("http://localhost:9000", None, "b1b", "us-east-1", "http://localhost:9000/b1b/"),
+        ("https://minio.example.com", "home", "b1b", "home", "https://minio.example.com/b1b/"),
+    )
+
+    @pytest.mark.parametrize("endpoint, given, bucket, region, base", PRESETS, ids=[preset[-1] for preset in PRESETS])
+    def test_urls_and_uploads_go_to_the_address_that_the_service_wants(
+        self, endpoint: str | None, given: str | None, bucket: str, region: str, base: str
+    ) -> None:
+        backend = backend_at(endpoint, region=given, bucket=bucket)
+        url = backend.url("a b.png", signed_at=int(time.time()), expires_in=60)
+        assert backend.region == region
+        assert url.startswith(f"{base}uploads/a%20b.png?")
+        assert f"%2F{region}%2Fs3%2Faws4_request" in url
+        asked = {"Bucket": bucket, "Key": "uploads/a b.png"}
+        theirs = urlsplit(backend._client().generate_presigned_url("get_object", Params=asked))
+        ours = urlsplit(url)
+        assert (theirs.scheme, theirs.netloc, theirs.path) == (ours.scheme, ours.netloc, ours.path)
+        assert parse_qs(theirs.query)["X-Amz-Credential"] == parse_qs(ours.query)["X-Amz-Credential"]
+
+    def test_the_public_endpoint_is_for_urls_only(self, s3_server: S3Server, key: str) -> None:
+        backend = backend_at(s3_server.url, public_endpoint_url="https://files.example.com")
+        save(backend, key)
+        assert read(backend, key) == SMALL
+        url = backend.url(key, signed_at=int(time.time()), expires_in=60)
+        assert url.startswith(f"https://files.example.com/{BUCKET}/uploads/{key}?")
+
+    def test_a_public_url_links_what_is_inline_unsigned_and_signs_the_rest(self, make_app: MakeApp) -> None:
+        uploads = Uploads()
+        app = make_app(
+            uploads,
+            UPLOADS_S3_BUCKET="bucket",
+            UPLOADS_S3_ACCESS_KEY_ID=ACCESS_KEY_ID,
+            UPLOADS_S3_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY,
+            UPLOADS_PUBLIC_URL="https://cdn.example.com/",
+        )
+        client = app.test_client()
+        assert client.get("/uploads/a%20b.png").location == "https://cdn.example.com/uploads/a%20b.png"
+        for name in ("a.svg", "a.html", "a.zip", "noname"):
+            signed = client.get(f"/uploads/{name}").location
+            assert signed.startswith(f"https://bucket.s3.us-east-1.amazonaws.com/uploads/{name}?")
+            assert "response-content-disposition=attachment" in signed
+            assert "X-Amz-Signature=" in signed
+
+    def test_temporary_credentials_tell_until_when_a_url_works(self, tmp_path: Path) -> None:
+        end = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=2)
+        token = "a/session+token=="
+        given = {"Version": 1, "AccessKeyId": "ASIA1", "SecretAccessKey": "s", "SessionToken": token}
+        (tmp_path / "keys.json").write_text(json.dumps({**given, "Expiration": end.isoformat()}))
+        (tmp_path / ".aws").mkdir()
+        (tmp_path / ".aws/config").write_text(f"[default]\ncredential_process = cat {tmp_path}/keys.json\n")
+        backend = backend_at(None, access_key_id=None, secret_access_key=None)
+        url = backend.url("a.png", signed_at=int(time.time()), expires_in=60)
+        assert backend.valid_until() == end.timestamp()
+        assert parse_qs(urlsplit(url).query)["X-Amz-Security-Token"] == [token]
+
+    def test_keys_that_were_given_never_end(self) -> None:
+        assert backend_at(None).valid_until() is None

@@ -1,0 +1,172 @@
+"""An S3 server on loopback that misbehaves as it is told, also as a man in the middle before the real one.
+
+    with ScriptedS3(in_turn(answer(503, "SlowDown"), forward(s3_server.url))) as fake:
+        backend = S3Backend(endpoint_url=fake.url, …)
+
+A *behaviour* is a function that handles one request; :attr:`ScriptedS3.requests` is the log of what came in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One request and its answer, after which the connection is closed."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    server: _Server
+
+    def behave(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            self.server.script.behaviour(self)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = behave  # noqa: N815 - the names are http.server's
+
+    def receive(self, part: float = 1) -> Request:
+        """Read the request's body, or the first ``part`` of it, and log the request."""
+        length = int(int(self.headers.get("Content-Length", 0)) * part)
+        request = Request(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
+        self.server.script.requests.append(request)
+        return request
+
+    def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {}), "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def hang_up(self) -> None:
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+Behaviour = Callable[[Exchange], None]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    script: ScriptedS3
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # the client went away
+            super().handle_error(request, client_address)
+
+
+class ScriptedS3:
+    """A context manager; :attr:`url` is the endpoint."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.requests: list[Request] = []
+        self.stopping = threading.Event()
+
+    def __enter__(self) -> ScriptedS3:
+        self._server = _Server(("127.0.0.1", 0), Exchange)
+        self._server.script = self
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """One for each request; the last for all that follow."""
+    number = count()
+    return lambda exchange: behaviours[min(next(number), len(behaviours) - 1)](exchange)
+
+
+def where(matches: Callable[[Exchange], bool], behaviour: Behaviour, otherwise: Behaviour) -> Behaviour:
+    return lambda exchange: (behaviour if matches(exchange) else otherwise)(exchange)
+
+
+def answer(status: int, code: str = "", *, body: bytes = b"", **headers: str) -> Behaviour:
+    """``code`` is that of S3's XML for errors; ``x_amz_bucket_region="x"`` is the header ``x-amz-bucket-region``."""
+    xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def behave(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.reply(status, xml if code else body, named)
+
+    return behave
+
+
+def close(*, after: float = 1) -> Behaviour:
+    """Hang up without an answer when this part of the request's body is read."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.receive(after)
+        exchange.hang_up()
+
+    return behave
+
+
+def silent(exchange: Exchange) -> None:
+    exchange.receive()
+    exchange.server.script.stopping.wait(30)
+
+
+def half(body: bytes, *, then: Behaviour) -> Behaviour:
+    """A download that promises all of ``body`` and brings half; ``then`` is run on the open connection."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.reply(200, body[: len(body) // 2], {"Content-Length": str(len(body))})
+        exchange.wfile.flush()
+        then(exchange)
+
+    return behave
+
+
+def forward(url: str, *, flip: bool = False, lose_answer: bool = False) -> Behaviour:
+    """Pass the request on to the real server: with one bit of its body flipped, or without passing the answer back."""
+
+    def behave(exchange: Exchange) -> None:
+        method, path, headers, body = exchange.receive()
+        if flip and body:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        kept = {name: value for name, value in headers.items() if name not in {"Expect", "Connection"}}
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, kept)
+            response = connection.getresponse()
+            content = response.read()
+        if lose_answer:
+            exchange.hang_up()
+            return
+        skipped = {"transfer-encoding", "connection", *(() if method == "HEAD" else ("content-length",))}
+        passed = {name: value for name, value in response.getheaders() if name.lower() not in skipped}
+        exchange.reply(response.status, content, passed)
+
+    return behave

@@ -1,0 +1,524 @@
+"""Settings: where they are read, what they may be, what a wrong one says, and which backend they choose."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_persistent_uploads import ConfigError, Uploads, backends, config
+from flask_persistent_uploads.backends import Backend
+from flask_persistent_uploads.backends.memory import MemoryBackend
+from flask_persistent_uploads.backends.s3 import S3Backend
+from flask_persistent_uploads.config import Secret, Settings, load, size
+
+from .conftest import MakeApp
+from .servers import ROOT, clean_environment
+
+PASSWORD = "hunter2-pa55"
+BUCKET = {"UPLOADS_S3_BUCKET": "photos"}
+KEYS = {"UPLOADS_S3_ACCESS_KEY_ID": "AKIA1", "UPLOADS_S3_SECRET_ACCESS_KEY": PASSWORD}
+
+# For each variable three right values, none of them the default, and what the first means.
+SAMPLES: dict[str, tuple[tuple[str, str, str], object]] = {
+    "backend": (("memory", "s3", "local"), "memory"),
+    "dir": (("a", "b", "c"), "a"),
+    "s3_bucket": (("a", "b", "c"), "a"),
+    "s3_region": (("auto", "b", "c"), "auto"),
+    "s3_endpoint_url": (("https://a.example/", "https://b.example", "https://c.example"), "https://a.example"),
+    "s3_public_endpoint_url": (("http://127.0.0.1:9000", "https://b.example", "https://c"), "http://127.0.0.1:9000"),
+    "s3_access_key_id": (("a", "b", "c"), "a"),
+    "s3_secret_access_key": (("a", "b", "c"), Secret("a")),
+    "s3_session_token": (("a", "b", "c"), Secret("a")),
+    "cloudinary_url": (("cloudinary://a", "b", "c"), Secret("cloudinary://a")),
+    "cloudinary_cloud_name": (("a", "b", "c"), "a"),
+    "cloudinary_api_key": (("123", "b", "c"), "123"),
+    "cloudinary_api_secret": (("a", "b", "c"), Secret("a")),
+    "imagekit_private_key": (("a", "b", "c"), Secret("a")),
+    "imagekit_public_key": (("a", "b", "c"), "a"),
+    "imagekit_url_endpoint": (("https://ik.io/a/", "https://b", "https://c"), "https://ik.io/a"),
+    "prefix": (("/media/files/", "b", "c"), "media/files"),
+    "url_prefix": (("media/", "b", "c"), "/media"),
+    "url_expires": (("604800", "1", "7200"), 604800),
+    "public_url": (("https://cdn.example/x/", "https://b", "https://c"), "https://cdn.example/x"),
+    "serve": (("Proxy", "auto", "proxy"), "proxy"),
+    "accel_redirect": (("/inside/", "b", "c"), "/inside"),
+    "fallback": (("local:./uploads", "b", "c"), "local:./uploads"),
+    "allow": (("image/*, .CSV", ".a", ".b"), ("image/*", ".csv")),
+    "max_size": (("10MB", "2", "3"), 10_000_000),
+    "max_files": (("7", "2", "3"), 7),
+    "timeout": (("2", "3", "600"), 2),
+    "require_persistent": (("Yes", "1", "on"), True),
+    "store_id": (("a", "b", "c"), "a"),
+}
+every_variable = pytest.mark.parametrize("row", config.VARIABLES, ids=lambda row: row.name)
+every_native_name = pytest.mark.parametrize(
+    ("row", "native"),
+    [(row, native) for row in config.VARIABLES for native in row.metadata["native"] if native != "USE_S3"],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+
+Row = dataclasses.Field[Any]
+
+
+def read(environ: Mapping[str, str] | None = None, **app_config: object) -> Settings:
+    return load(app_config, environ or {})
+
+
+# -- where they are read
+
+
+@every_variable
+def test_app_config_wins_over_the_environment_which_wins_over_dotenv(row: Row, tmp_path: Path) -> None:
+    (first, second, third), meaning = SAMPLES[row.name]
+    variable = f"UPLOADS_{row.name.upper()}"
+    dotenv = tmp_path / "settings.env"
+    dotenv.write_text(f"{variable}='{third}'\n")
+
+    def value(app_config: dict[str, object], environ: dict[str, str]) -> object:
+        settings = load(app_config, environ, dotenv=str(dotenv))
+        assert settings.sources == {row.name: variable}
+        return getattr(settings, row.name)
+
+    parse = row.metadata["parse"]
+    assert value({variable: first}, {variable: second}) == meaning
+    assert value({}, {variable: second}) == parse(second)
+    assert value({}, {}) == parse(third)
+    assert meaning != row.default
+
+
+@every_variable
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_value_is_as_good_as_none(row: Row, empty: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"UPLOADS_{row.name.upper()}='{empty}'\n")
+    variable = f"UPLOADS_{row.name.upper()}"
+    assert load({variable: empty}, {variable: empty}) == load({}, {}, dotenv="")
+    assert load({variable: None}, {}) == load({}, {}, dotenv="")
+
+
+@every_native_name
+def test_native_names_are_understood_after_our_own(row: Row, native: str) -> None:
+    (first, second, _), meaning = SAMPLES[row.name]
+    settings = read({native: first})
+    assert getattr(settings, row.name) == meaning
+    assert settings.sources[row.name] == native
+    both = read({native: second, f"UPLOADS_{row.name.upper()}": first})
+    assert getattr(both, row.name) == meaning
+
+
+@every_native_name
+def test_native_names_are_read_from_dotenv_and_after_the_environment(row: Row, native: str, tmp_path: Path) -> None:
+    (first, second, _), meaning = SAMPLES[row.name]
+    (tmp_path / ".env").write_text(f"{native}='{first}'\nUPLOADS_MAX_FILES=3\n")
+    assert getattr(read(), row.name) == meaning
+    (tmp_path / ".env").write_text(f"UPLOADS_{row.name.upper()}='{second}'\n")
+    assert getattr(read({native: first}), row.name) == meaning
+
+
+def test_dotenv_is_found_upwards_and_puts_nothing_into_the_environment(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("UPLOADS_MAX_FILES=3\nUPLOADS_BACKEND=memory\nOTHER=x\n")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    before = dict(os.environ)
+    app = make_app()
+    assert dict(os.environ) == before
+    assert settings_of(app).max_files == 3
+
+
+def settings_of(app: Flask) -> Settings:
+    found = app.extensions["flask_persistent_uploads"]["uploads"].store.settings
+    assert isinstance(found, Settings)
+    return found
+
+
+def test_without_any_setting_there_are_the_defaults_of_the_table() -> None:
+    settings = read()
+    assert (settings.prefix, settings.url_prefix, settings.url_expires) == ("uploads", "/uploads", 3600)
+    assert (settings.max_size, settings.max_files, settings.timeout) == (100_000_000, 50, 25)
+    assert (settings.serve, settings.allow, settings.require_persistent) == ("redirect", (), False)
+    assert settings.sources == {}
+
+
+def test_values_of_the_right_python_type_are_taken_from_app_config() -> None:
+    settings = read(
+        UPLOADS_MAX_SIZE=5, UPLOADS_URL_EXPIRES=60, UPLOADS_REQUIRE_PERSISTENT=True, UPLOADS_ALLOW=["image/*", ".CSV"]
+    )
+    assert (settings.max_size, settings.url_expires, settings.require_persistent) == (5, 60, True)
+    assert settings.allow == ("image/*", ".csv")
+
+
+def test_the_directory_is_absolute(tmp_path: Path) -> None:
+    assert config.default_directory(read(UPLOADS_DIR="a"), "/instance", "uploads") == tmp_path / "a"
+    assert config.default_directory(read(UPLOADS_DIR="~/a"), "/instance", "uploads") == tmp_path / "a"
+    assert config.default_directory(read(), "/instance", "documents") == Path("/instance/documents")
+
+
+# -- what they may be
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        *(
+            (1, 1),
+            (100, 100),
+            ("100", 100),
+            (" 100 ", 100),
+            ("1B", 1),
+            ("10MB", 10**7),
+            ("10 mb", 10**7),
+            ("10M", 10**7),
+        ),
+        *(("500kB", 500_000), ("16MiB", 2**24), ("1KiB", 1024), ("1.5GB", 1_500_000_000), ("0.5GiB", 2**29)),
+    ],
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(raw: object, expected: int) -> None:
+    assert size(raw) == expected
+
+
+@pytest.mark.parametrize(
+    "raw", ["", 0, "0", "0MB", "0.1", -1, "-5MB", "10TB", "10XB", "MB", "1,5MB", "1e6", True, None, "9" * 400]
+)
+def test_what_is_no_size_is_refused(raw: object) -> None:
+    with pytest.raises(ValueError, match="a size such as 10MB"):
+        size(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "remedy"),
+    [
+        ("MAX_SIZE", "10 apples", "a size such as 10MB, 500kB or a number of bytes"),
+        ("MAX_FILES", "0", "a whole number of files from 1 to 100000"),
+        ("URL_EXPIRES", "0", "a whole number of seconds from 1 to 604800"),
+        ("URL_EXPIRES", "-5", "a whole number of seconds from 1 to 604800"),
+        ("URL_EXPIRES", "604801", "a whole number of seconds from 1 to 604800"),
+        ("URL_EXPIRES", "1h", "a whole number of seconds from 1 to 604800"),
+        ("TIMEOUT", "1", "a whole number of seconds from 2 to 600"),
+        ("SERVE", "inline", "one of redirect, proxy, auto"),
+        ("REQUIRE_PERSISTENT", "perhaps", "true or false"),
+        ("PREFIX", "../x", "a name such as uploads or media/files"),
+        ("PREFIX", "/", "a name such as uploads or media/files"),
+        ("PREFIX", "a" * 64, "a name such as uploads or media/files"),
+        ("URL_PREFIX", "a b", "a name such as uploads or media/files"),
+        ("ALLOW", "pictures", "types such as image/*, application/pdf or .csv, not 'pictures'"),
+        ("ALLOW", "image/*;.csv", "types such as image/*, application/pdf or .csv"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_found_and_the_remedy(name: str, raw: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read({f"UPLOADS_{name}": raw})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"UPLOADS_{name} is {raw!r}; set it to ")
+    assert remedy in problem
+
+
+@pytest.mark.parametrize("name", ["UPLOADS_S3_ENDPOINT_URL", "UPLOADS_PUBLIC_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        (f"https://user:{PASSWORD}@s3.example.com", "without user and password"),
+        (f"https://{PASSWORD}@s3.example.com", "without user and password"),
+        (f"user:{PASSWORD}@s3.example.com", "https://"),
+        (f"https://s3.example.com?password={PASSWORD}", "without '?' and '#'"),
+        (f"https://s3.example.com:{PASSWORD}", "a URL such as"),
+        (f"s3.example.com/{PASSWORD}", "begins with https://"),
+        (f"ftp://{PASSWORD}", "begins with https://"),
+        (f"https:///{PASSWORD}", "begins with https://"),
+        (f"https://[{PASSWORD}", "a URL such as"),
+        (f"https://s3.example.com:0/{PASSWORD}", "a URL that"),
+    ],
+)
+def test_a_wrong_address_is_refused_and_never_repeated(name: str, url: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is set to something else; set it to .*{remedy}") as caught:
+        read({name: url})
+    assert PASSWORD not in f"{caught.value!r} {caught.value} {caught.value.problems}"
+    assert caught.value.__cause__ is None
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read({"UPLOADS_TIMEOUT": "x", "UPLOADS_MAX_SIZE": "y", "USE_S3": "z"})
+    assert sorted(problem.split()[0] for problem in caught.value.problems) == [
+        "UPLOADS_MAX_SIZE",
+        "UPLOADS_TIMEOUT",
+        "USE_S3",
+    ]
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+
+
+# -- secrets
+
+
+def test_settings_never_show_a_secret() -> None:
+    secret = [row.name for row in config.VARIABLES if isinstance(SAMPLES[row.name][1], Secret)]
+    assert len(secret) == 5
+    environ = {f"UPLOADS_{name.upper()}": PASSWORD for name in [*secret, "gcs_token"]}
+    settings = read(environ)
+    assert PASSWORD not in f"{settings} {settings!r} {settings.s3_secret_access_key} {[settings]}"
+    assert settings.others == {"UPLOADS_GCS_TOKEN": PASSWORD}
+    with pytest.raises(TypeError):
+        vars(settings)
+
+
+@pytest.mark.parametrize("show", [str, repr, format, "%s".__mod__, "{!s:>9}".format, ascii, lambda s: repr({"a": [s]})])
+def test_a_secret_shows_itself_only_when_asked(show: Callable[[Secret], str]) -> None:
+    assert PASSWORD not in show(Secret(PASSWORD))
+    assert Secret(PASSWORD).reveal() == PASSWORD
+
+
+@pytest.mark.parametrize("leak", [vars, pickle.dumps, copy.deepcopy])
+def test_a_secret_is_not_taken_apart(leak: Callable[[Secret], object]) -> None:
+    with pytest.raises(TypeError):
+        leak(Secret(PASSWORD))
+
+
+def test_secrets_are_equal_by_what_they_hide() -> None:
+    assert Secret("a") == Secret("a")
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert Secret("a") != "a"
+
+
+# -- which backend
+
+
+@pytest.mark.parametrize(
+    ("environ", "backend"),
+    [
+        ({}, "local"),
+        ({"MEDIA_ROOT": "/data"}, "local"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "c"}, "local"),
+        (BUCKET, "s3"),
+        ({"S3_BUCKET_NAME": "b"}, "s3"),
+        ({"BUCKET_NAME": "b"}, "s3"),
+        ({"CLOUDINARY_URL": "cloudinary://a"}, "cloudinary"),
+        ({"CLOUDINARY_CLOUD_NAME": "a"}, "cloudinary"),
+        ({"IMAGEKIT_PRIVATE_KEY": "a"}, "imagekit"),
+        ({**BUCKET, "UPLOADS_BACKEND": "local"}, "local"),
+        ({**BUCKET, "CLOUDINARY_URL": "x", "UPLOADS_BACKEND": "s3"}, "s3"),
+        ({"USE_S3": "true"}, "s3"),
+        ({"USE_S3": "False", **BUCKET}, "local"),
+        ({"USE_S3": "true", "UPLOADS_BACKEND": "memory"}, "memory"),
+    ],
+)
+def test_the_backend_is_the_one_that_the_variables_imply(environ: dict[str, str], backend: str) -> None:
+    assert config.choose_backend(read(environ)) == backend
+
+
+def test_two_backends_at_once_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.choose_backend(read({"BUCKET_NAME": "b", "CLOUDINARY_URL": PASSWORD}))
+    assert str(caught.value) == (
+        "Two backends are configured at once, by BUCKET_NAME (for s3) and CLOUDINARY_URL (for cloudinary): "
+        "set UPLOADS_BACKEND to s3 or cloudinary, or remove the other's variables."
+    )
+
+
+def test_another_uploads_reads_variables_of_its_own_and_shares_the_bucket() -> None:
+    environ = {"UPLOADS_MAX_FILES": "3", "DOCUMENTS_MAX_FILES": "4", "MEDIA_ROOT": "/data", "BUCKET_NAME": "photos"}
+    settings = load({"DOCUMENTS_TIMEOUT": 5, "UPLOADS_TIMEOUT": 6}, environ, name="documents")
+    assert (settings.max_files, settings.timeout) == (4, 5)
+    assert settings.s3_bucket == "photos"
+    assert settings.dir is None
+    assert (settings.prefix, settings.url_prefix) == ("documents", "/documents")
+    assert load({}, {**environ, "DOCUMENTS_DIR": "d"}, name="documents").dir == "d"
+
+
+def test_two_uploads_serve_one_app(make_app: MakeApp) -> None:
+    app = make_app(UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory")
+    Uploads(app, name="documents")
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    assert {"/uploads/<path:path>", "/documents/<path:path>"} <= rules
+    with pytest.raises(ConfigError, match="has an Uploads named 'documents' already"):
+        Uploads(app, name="documents")
+
+
+def test_a_session_token_of_the_hosts_role_does_not_go_with_a_key_of_our_own() -> None:
+    foreign = {"AWS_SESSION_TOKEN": "t", "AWS_ACCESS_KEY_ID": "host", "AWS_SECRET_ACCESS_KEY": "host"}
+    assert read({**foreign, **KEYS}).s3_session_token is None
+    assert read(foreign).s3_session_token == Secret("t")
+    assert read({**foreign, **KEYS, "UPLOADS_S3_SESSION_TOKEN": "ours"}).s3_session_token == Secret("ours")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("UPLOADS_BUKET", "UPLOADS_S3_BUCKET"),
+        ("UPLOADS_S3_BUKET", "UPLOADS_S3_BUCKET"),
+        ("UPLOADS_MAXSIZE", "UPLOADS_MAX_SIZE"),
+        ("UPLOADS_LOCAL_DIR", "UPLOADS_DIR"),
+    ],
+)
+def test_an_unknown_name_is_one_warning_with_the_nearest_right_one(
+    wrong: str, near: str, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(wrong, PASSWORD)
+    make_app(UPLOADS_MAX_FILES=3)
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning.getMessage() == f"{wrong} is not a setting of this extension: did you mean {near}?"
+
+
+# -- building it
+
+
+class Shelf(MemoryBackend):
+    """Somebody else's backend."""
+
+    name = "shelf"
+
+    def __init__(self, *, room: str, floor: str = "0") -> None:
+        super().__init__()
+        self.room = room
+        self.floor = floor
+
+
+class NotABackend:
+    name = "nothing"
+
+
+def backend_of(app: Flask) -> Backend:
+    found = app.extensions["flask_persistent_uploads"]["uploads"].store.backend
+    assert isinstance(found, Backend)
+    return found
+
+
+def test_somebody_elses_backend_gets_the_variables_of_its_name(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("UPLOADS_SHELF_ROOM", "kitchen")
+    backend = backend_of(make_app(UPLOADS_BACKEND=f"{__name__}:Shelf", UPLOADS_SHELF_FLOOR=2))
+    assert isinstance(backend, Shelf)
+    assert (backend.room, backend.floor) == ("kitchen", "2")
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"UPLOADS_BACKEND": "s4"}, r"UPLOADS_BACKEND is 's4', which is not known: set it to local, s3, memory"),
+        ({"UPLOADS_BACKEND": "no.such:Thing"}, r"'no\.such:Thing', which cannot be imported"),
+        ({"UPLOADS_BACKEND": f"{__name__}:Missing"}, r":Missing', which cannot be imported"),
+        ({"UPLOADS_BACKEND": f"{__name__}:NotABackend"}, r":NotABackend', which is not a subclass of Backend"),
+        ({"UPLOADS_BACKEND": f"{__name__}:PASSWORD"}, r":PASSWORD', which is not a subclass of Backend"),
+        ({"UPLOADS_BACKEND": f"{__name__}:Shelf"}, r"UPLOADS_SHELF_… do not fit .*'room'"),
+        (
+            {"UPLOADS_BACKEND": f"{__name__}:Shelf", "UPLOADS_SHELF_ROOM": "a", "UPLOADS_SHELF_DOOR": "b"},
+            r"UPLOADS_SHELF_… do not fit .*'door'",
+        ),
+        (BUCKET, r"a bucket but no credentials: set UPLOADS_S3_ACCESS_KEY_ID and UPLOADS_S3_SECRET_ACCESS_KEY\."),
+        ({**BUCKET, "UPLOADS_S3_ENDPOINT_URL": "https://s3.example.com"}, r"a bucket but no credentials"),
+        ({"UPLOADS_BACKEND": "s3", **KEYS}, r"UPLOADS_S3_BUCKET is not set: set it, or set UPLOADS_BACKEND=local\."),
+        ({**BUCKET, "UPLOADS_S3_ACCESS_KEY_ID": "a"}, r"UPLOADS_S3_SECRET_ACCESS_KEY is not set, while the other half"),
+        ({**BUCKET, "UPLOADS_S3_SECRET_ACCESS_KEY": PASSWORD}, r"UPLOADS_S3_ACCESS_KEY_ID is not set, while the other"),
+        (
+            {**BUCKET, **KEYS, "UPLOADS_S3_ENDPOINT_URL": "https://photos.s3.eu-west-1.amazonaws.com"},
+            r"UPLOADS_S3_ENDPOINT_URL holds the bucket's name: leave it out",
+        ),
+        (
+            {**BUCKET, **KEYS, "UPLOADS_S3_ENDPOINT_URL": "https://abc.r2.cloudflarestorage.com/photos/"},
+            r"UPLOADS_S3_ENDPOINT_URL holds the bucket's name: leave it out",
+        ),
+        (
+            {"UPLOADS_CLOUDINARY_URL": PASSWORD},
+            r"The backend cloudinary is not in this version yet: set UPLOADS_BACKEND to s3 or local\.",
+        ),
+        ({"UPLOADS_SERVE": "proxy"}, r"UPLOADS_SERVE=proxy is not served by this version yet: remove it\."),
+        ({"UPLOADS_FALLBACK": "local:./u"}, r"UPLOADS_FALLBACK is set, which this version does not serve yet: remove"),
+        ({"UPLOADS_STORE_ID": "x"}, r"UPLOADS_STORE_ID is set, which this version does not serve yet: remove it\."),
+        (
+            {"UPLOADS_PUBLIC_URL": "https://cdn.example"},
+            r"UPLOADS_PUBLIC_URL goes with the backend s3, not with local: remove it\.",
+        ),
+    ],
+)
+def test_an_app_that_cannot_work_does_not_start_and_says_the_remedy(
+    settings: dict[str, str], message: str, make_app: MakeApp
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_app(**settings)
+    assert PASSWORD not in f"{caught.value} {caught.value!r}".replace(":PASSWORD", "")
+
+
+def test_what_is_missing_for_a_bucket_is_told_at_once(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_boto3(monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        make_app(UPLOADS_BACKEND="s3")
+    assert len(caught.value.problems) == 3
+
+
+def hide_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "boto3" else real(name, package)
+
+    monkeypatch.setattr(backends.importlib.util, "find_spec", find_spec)
+
+
+def test_a_missing_sdk_is_answered_with_the_pip_line(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_boto3(monkeypatch)
+    with pytest.raises(ConfigError, match=r"pip install 'flask-persistent-uploads\[s3\]'"):
+        make_app(**BUCKET, **KEYS)
+
+
+@pytest.mark.parametrize("endpoint", [{}, {"UPLOADS_S3_ENDPOINT_URL": "https://s3.example.com"}], ids=["aws", "custom"])
+def test_a_profile_counts_as_credentials(
+    endpoint: dict[str, str], make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert isinstance(backend_of(make_app(**BUCKET, **endpoint)), S3Backend)
+
+
+@pytest.mark.parametrize("name", ["credentials", "config"])
+def test_a_file_of_credentials_counts_as_credentials(name: str, make_app: MakeApp, tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / name).touch()
+    assert isinstance(backend_of(make_app(**BUCKET)), S3Backend)
+
+
+def test_a_machine_at_amazon_may_have_a_role_but_not_for_another_service(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sys_vendor").write_text("Amazon EC2\n")
+    monkeypatch.setattr(backends, "_MACHINE_VENDOR", tmp_path / "sys_vendor")
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    assert isinstance(backend_of(make_app(**BUCKET)), S3Backend)
+    with pytest.raises(ConfigError, match="no credentials"):
+        make_app(**BUCKET, UPLOADS_S3_ENDPOINT_URL="https://s3.example.com")
+
+
+def test_the_settings_reach_the_bucket(make_app: MakeApp) -> None:
+    backend = backend_of(make_app(**BUCKET, **KEYS, UPLOADS_S3_REGION="eu-west-1", UPLOADS_PREFIX="p"))
+    assert isinstance(backend, S3Backend)
+    assert (backend.bucket, backend.region, backend.prefix) == ("photos", "eu-west-1", "p")
+
+
+def test_the_start_imports_no_sdk(tmp_path: Path) -> None:
+    script = (
+        "import sys; from flask import Flask; from flask_persistent_uploads import Uploads; "
+        "Uploads(Flask('x')); "
+        "print(sorted({'boto3', 'botocore', 's3transfer', 'cloudinary', 'imagekitio', 'PIL', 'sqlalchemy'} "
+        "& sys.modules.keys()), 'flask_persistent_uploads.backends.s3' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(ROOT), **BUCKET, **KEYS),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[] True"
