@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import re
 from collections import deque
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 ONE_REQUEST = 16 << 20  # bytes; above, a file goes up in parts
 _PART = 5 << 20  # bytes, the smallest that S3 takes, so that the two in flight stay small
 _MAX_PARTS = 10_000
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 _CACHE = "private, max-age=31536000, immutable"  # what lies under a key never changes
 
@@ -240,6 +241,13 @@ class S3Backend(Backend):
 
         start = stream.tell()
         sha256, again = hashlib.sha256(), hashlib.sha256()
+        length = max(_PART, -(-size // _MAX_PARTS))
+
+        def read() -> bytes:
+            piece = stream.read(length)
+            again.update(piece)
+            return piece
+
         _read_all(stream, size, key, sha256.update)
         stream.seek(start)
         client = self._client()
@@ -247,7 +255,7 @@ class S3Backend(Backend):
         upload: dict[str, Any] = {"Key": options["Key"]}
         upload["UploadId"] = client.create_multipart_upload(Bucket=self.bucket, **options)["UploadId"]
         try:
-            parts = self._send_parts(client, upload, _pieces(stream, max(_PART, -(-size // _MAX_PARTS)), again.update))
+            parts = self._send_parts(client, upload, read)
             if again.digest() != sha256.digest():
                 raise WrongLength(key, expected=size, found=stream.tell() - start)
 
@@ -263,7 +271,7 @@ class S3Backend(Backend):
             raise
         return sha256.hexdigest()
 
-    def _send_parts(self, client: S3Client, upload: dict[str, Any], pieces: Iterator[bytes]) -> list[Any]:
+    def _send_parts(self, client: S3Client, upload: dict[str, Any], read: Callable[[], bytes]) -> list[Any]:
         """Two parts in flight, so that memory stays flat; each confirmed by its MD5."""
 
         def send(number: int, piece: bytes) -> dict[str, Any]:
@@ -274,9 +282,12 @@ class S3Backend(Backend):
         parts: list[Any] = []
         flying: deque[Future[dict[str, Any]]] = deque()
         with ThreadPoolExecutor(max_workers=2) as pool:
-            for number, piece in enumerate(pieces, start=1):
+            for number in itertools.count(1):
                 if len(flying) == 2:
                     parts.append(flying.popleft().result())
+                piece = read()
+                if not piece:
+                    break
                 flying.append(pool.submit(send, number, piece))
             parts.extend(future.result() for future in flying)
         return parts
@@ -479,12 +490,6 @@ def _read_all(stream: IO[bytes], size: int, key: str, *consumers: Callable[[byte
             consume(piece)
     if found != size:
         raise WrongLength(key, expected=size, found=found)
-
-
-def _pieces(stream: IO[bytes], length: int, consume: Callable[[bytes], object]) -> Iterator[bytes]:
-    while piece := stream.read(length):
-        consume(piece)
-        yield piece
 
 
 def _base64(digest: bytes) -> str:

@@ -24,7 +24,7 @@ from ..errors import BackendFull, BackendUnavailable, UploadMalformed, UploadRej
 from .validation import display_name, human_size
 
 _PIECE = 128 << 10  # bytes read from the socket at once
-_MEMORY = 1 << 20  # bytes of files that one request keeps in memory; the rest goes to temporary files
+_MEMORY = 1 << 19  # bytes of files that one request keeps in memory; the rest goes to temporary files
 _CHARSETS = {"ascii", "us-ascii", "utf-8", "iso-8859-1"}
 
 

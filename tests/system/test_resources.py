@@ -1,0 +1,91 @@
+"""What it costs: flat memory, no leak, and clients that never cross a fork."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ..servers import Gunicorn, S3Server
+from .client import fetch, form, once, save
+from .test_redeploy import APP
+
+MEGABYTE = 1_000_000
+WORKERS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"]}
+
+
+def memory(pid: int, field: str) -> int:
+    """A line of /proc/<pid>/status, in bytes: VmRSS for now, VmHWM for the highest so far."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def large_form(size: int) -> Iterator[bytes]:
+    start, end = form(("f", "large.bin", b"SPLIT")).split(b"SPLIT")
+    piece = random.Random(4).randbytes(MEGABYTE)
+    yield start
+    for _ in range(size // MEGABYTE):
+        yield piece
+    yield end
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("backend", ["s3", "local"])
+def test_200_mb_come_in_and_the_memory_stays_flat(
+    s3_server: S3Server, tmp_path: Path, workers: str, backend: str
+) -> None:
+    environment = {"UPLOADS_MAX_SIZE": "300MB"} | (s3_server.environment() if backend == "s3" else {})
+    with Gunicorn(APP, *WORKERS[workers], environment=environment, folder=tmp_path) as server:
+        save(server.url, ("f", "small.bin", b"x"))  # the SDK is imported with the first upload: 25 MB, once
+        (worker,) = server.workers()
+        idle = memory(worker, "VmRSS")
+        Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the highest so far
+        answer = once(server.url, "POST", "/save", large_form(200 * MEGABYTE))
+        highest = memory(worker, "VmHWM")
+        assert answer.status == 200
+    assert highest - idle < 25 * MEGABYTE, (idle, highest)
+
+
+def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Server, tmp_path: Path) -> None:
+    environment = s3_server.environment(WARM_PARENT="1")
+    arguments = ["--preload", "-w", "4", "-k", "gthread", "--threads", "4"]
+    with Gunicorn(APP, *arguments, environment=environment, folder=tmp_path) as server:
+        sent = {f"{number:03}": f"body {number:03}".encode() * 2000 for number in range(20)}
+        saved = save(server.url, *(("f", f"{name}.txt", content) for name, content in sent.items()))
+
+        def read(number: int) -> tuple[str, bool]:
+            path, content = saved[number % 20]["path"], sent[f"{number % 20:03}"]
+            answer = once(server.url, "GET", f"/read/{path.partition('/')[2]}")
+            return answer.headers["X-Worker"], answer.data == content
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(read, range(320)))
+    assert len({worker for worker, _ in answers}) == 4
+    assert [right for _, right in answers].count(False) == 0
+
+
+def test_a_hundred_requests_leave_no_file_and_no_thread_behind(s3_server: S3Server, tmp_path: Path) -> None:
+    with Gunicorn(APP, environment=s3_server.environment(), folder=tmp_path) as server:
+
+        def held(pid: int) -> tuple[int, int]:
+            return len(list(Path(f"/proc/{pid}/fd").iterdir())), len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+        def work(count: int) -> None:
+            for _ in range(count):
+                saved = save(server.url, *(("f", f"{number}.bin", b"x" * 300_000) for number in range(8)))
+                once(server.url, "POST", "/save", form(("f", "a.bin", b"x"))[:-5])
+                once(server.url, "POST", "/save?allow=image/*", form(("f", "a.bin", b"x")))
+                fetch(f"{server.url}/{saved[0]['path']}")
+
+        work(3)
+        (worker,) = server.workers()
+        before = held(worker)
+        work(25)
+        files, threads = held(worker)
+    assert files <= before[0] + 8  # connections to the store are kept, as many as files are saved side by side
+    assert threads == before[1]
