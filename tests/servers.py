@@ -177,7 +177,7 @@ class Gunicorn:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._command = [sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{self.port}", *arguments]
-        self._environment = clean_environment(PYTHONPATH=str(ROOT), **environment)
+        self._environment = clean_environment(**{"PYTHONPATH": str(ROOT), **environment})
         self.folder = folder
 
     def __enter__(self) -> Gunicorn:
