@@ -51,7 +51,7 @@ class Secret:
 
 def size(raw: object) -> int:
     """Bytes: a whole number, or one with a unit such as ``10MB`` (10 000 000), ``500kB`` or ``16MiB`` (2**24)."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", str(raw).strip().lower())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmg]i?)?b?", str(raw).strip().lower())
     value = int(float(found[1]) * _UNITS[found[2] or ""]) if found else 0
     if value < 1:
         raise ValueError("a size such as 10MB, 500kB or a number of bytes")
@@ -101,7 +101,7 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 
 def _web_address(raw: object) -> str:
     """An http(s) URL without a trailing slash; it is never repeated in a message, as it may hold a password."""
-    text = str(raw).strip().rstrip("/")
+    text = re.sub(r"\s", " ", str(raw)).strip().rstrip("/")
     try:
         parts = urlsplit(text)
         port_is_a_number = parts.port != 0
@@ -109,7 +109,7 @@ def _web_address(raw: object) -> str:
         raise ValueError("a URL such as https://s3.example.com") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL without user and password: put these into their own variables")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_a_number:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_a_number or " " in text:
         raise ValueError("a URL that begins with https:// or http://, such as https://s3.example.com")
     if parts.query or parts.fragment:
         raise ValueError("a URL without '?' and '#'")
@@ -210,7 +210,7 @@ def load(
     start = f"{name.upper()}_"
     path = find_dotenv(usecwd=True) if dotenv is None else dotenv
     file = {key: value for key, value in dotenv_values(path).items() if value} if path else {}
-    own = {key: value for key, value in app_config.items() if key.startswith(start) and value not in (None, "")}
+    own = {key: value for key, value in app_config.items() if key.startswith(start) and not _is_empty(value)}
     problems: list[str] = []
     found: dict[str, Any] = {"prefix": name, "url_prefix": f"/{name}"}
     sources: dict[str, str] = {}
@@ -226,6 +226,10 @@ def load(
     if problems:
         raise ConfigError(problems)
     return _without_foreign_token(settings, start)
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _candidates(
@@ -267,14 +271,14 @@ def _others(start: str, *layers: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def warn_of_unknown(settings: Settings, name: str, *, but: str) -> None:
+def warn_of_unknown(settings: Settings, name: str, *, but: str | None = None) -> None:
     """One warning for each variable that begins like ours but is none, with the nearest that is.
 
-    Those that begin with ``but`` belong to the backend.
+    Those that begin with ``but`` belong to a third party's backend.
     """
     known = [f"{name.upper()}_{row.name.upper()}" for row in VARIABLES]
     for other in settings.others:
-        if other.startswith(but) and not any(variable.startswith(but) for variable in known):
+        if but is not None and other.startswith(but):
             continue
         near = difflib.get_close_matches(other, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "it is ignored."

@@ -71,7 +71,8 @@ BY_EXTENSION = {
 
 def extension(name: str) -> str:
     """``"jpg"`` for ``a/photo.JPG``; empty where there is none."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name else ""
+    last = name.rpartition("/")[2]
+    return last.rpartition(".")[2].lower() if "." in last else ""
 
 
 def of_name(name: str) -> str:

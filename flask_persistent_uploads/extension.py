@@ -21,7 +21,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from . import backends, config, keys
 from .backends.base import Backend
 from .content_types import UNKNOWN
-from .errors import BackendError, BackendTimeout, ConfigError, UploadMalformed, UploadTooLarge
+from .errors import BackendError, BackendTimeout, ConfigError, InvalidKey, UploadMalformed, UploadTooLarge
 from .intake import multipart, validation
 from .operations.platform import wiped_disk
 from .serving import policy, routes
@@ -186,7 +186,8 @@ class Uploads:
         _refuse_what_is_not_here(settings, chosen, variables)
         directory = config.default_directory(settings, app.instance_path, self.name)
         backend = backends.build(chosen, settings, directory=directory, variables=variables, environ=os.environ)
-        config.warn_of_unknown(settings, self.name, but=f"{variables}{backend.name.upper()}_")
+        theirs = None if chosen in backends.OURS else f"{variables}{backend.name.upper()}_"
+        config.warn_of_unknown(settings, self.name, but=theirs)
         logger.info("%s: files are kept in %s", self.name, backend)
         lost = wiped_disk(directory, os.environ) if chosen == "local" else None
         if lost and settings.require_persistent:
@@ -346,6 +347,8 @@ def _remove_again(backend: Backend, jobs: Sequence[_Job], error: BaseException) 
             return job.key  # it may have arrived; a backend that is silent is not asked a second time
         try:
             backend.delete(job.key)
+        except InvalidKey:
+            return ""
         except BackendError:
             return job.key
         return ""

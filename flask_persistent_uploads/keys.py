@@ -24,7 +24,7 @@ _SEGMENT = r"(?!\.{1,2}(?:/|\Z)|\.uploads)[^\x00-\x1f\x7f-\x9f\\/\ud800-\udfff]+
 _is_key = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _EXTENSION = re.compile(r"[a-z0-9]{1,16}")
-_QUERY = re.compile(r"\?[A-Za-z0-9_.-]+=[^/?]*$")
+_QUERY = re.compile(r"\?[A-Za-z0-9_-]+=[A-Za-z0-9_%&=+-]*$")  # a cache buster, ?t=1700000000
 
 
 def check(key: str) -> str:
@@ -60,10 +60,10 @@ def new(filename: str, *, folder: str = "", extension: str = "", prefix: str = "
             f"and do not begin with {prefix!r}."
         )
     stem, _, suffix = filename.rpartition(".")
-    suffix = extension or suffix.lower()
-    if not stem or not _EXTENSION.fullmatch(suffix):
-        stem, suffix = filename, extension
-    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
+    suffix = extension or (suffix.lower() if stem else "")
+    if not _EXTENSION.fullmatch(suffix):
+        stem, suffix = filename, ""
+    plain = unicodedata.normalize("NFKD", stem or filename).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-")
     name = secrets.token_hex(16) + (f"-{slug}" if slug else "") + (f".{suffix}" if suffix else "")
     return f"{folder}/{name}" if folder else name
@@ -110,9 +110,10 @@ def parse(reference: str, *, prefix: str = "uploads", url_prefix: str = "/upload
     if text.startswith("["):
         try:
             parts = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             parts = [text]
     else:
         begins = "|".join(re.escape(start) for start in (f"{prefix}/", f"{prefix}\\", f"{url_prefix}/"))
-        parts = re.split(rf"\s*,\s*(?={begins}|https?://|$)", text)
-    return [parse_one(str(part), prefix=prefix, url_prefix=url_prefix) for part in parts if part]
+        parts = re.split(rf",(?=\s*(?:{begins}|https?://|$))", text)
+    stripped = (str(part).strip() for part in parts if part)
+    return [parse_one(part, prefix=prefix, url_prefix=url_prefix) for part in stripped if part]

@@ -137,6 +137,15 @@ def silent(exchange: Exchange) -> None:
     exchange.server.script.stopping.wait(30)
 
 
+def drip(exchange: Exchange) -> None:
+    """An honest 404 that takes ten seconds, a byte at a time, so that no single read is slow."""
+    exchange.receive()
+    for byte in b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n":
+        exchange.wfile.write(bytes([byte]))
+        if exchange.server.script.stopping.wait(0.22):
+            return
+
+
 def half(body: bytes, *, then: Behaviour) -> Behaviour:
     """A download that promises all of ``body`` and brings half; ``then`` is run on the open connection."""
 

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ import pytest
 from flask import Flask
 
 from flask_persistent_uploads import ConfigError, Uploads, backends, config
-from flask_persistent_uploads.backends import Backend
+from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.config import Secret, Settings, load, size
@@ -104,8 +105,13 @@ def test_app_config_wins_over_the_environment_which_wins_over_dotenv(row: Row, t
 def test_an_empty_value_is_as_good_as_none(row: Row, empty: str, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"UPLOADS_{row.name.upper()}='{empty}'\n")
     variable = f"UPLOADS_{row.name.upper()}"
-    assert load({variable: empty}, {variable: empty}) == load({}, {}, dotenv="")
+    assert load({variable: ""}, {variable: empty}) == load({}, {}, dotenv="")
     assert load({variable: None}, {}) == load({}, {}, dotenv="")
+
+
+def test_a_blank_value_in_app_config_is_as_good_as_none() -> None:
+    assert config.choose_backend(read(UPLOADS_S3_BUCKET="  ")) == "local"
+    assert read({"UPLOADS_MAX_FILES": "3"}, UPLOADS_MAX_FILES=" ").max_files == 3
 
 
 @every_native_name
@@ -243,7 +249,9 @@ def test_a_wrong_value_is_named_with_what_was_found_and_the_remedy(name: str, ra
     ],
 )
 def test_a_wrong_address_is_refused_and_never_repeated(name: str, url: str, remedy: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is set to something else; set it to .*{remedy}") as caught:
+    with pytest.raises(
+        ConfigError, match=f"{name} is set to something else; set it to .*{re.escape(remedy)}"
+    ) as caught:
         read({name: url})
     assert PASSWORD not in f"{caught.value!r} {caught.value} {caught.value.problems}"
     assert caught.value.__cause__ is None
@@ -465,7 +473,7 @@ def hide_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "boto3" else real(name, package)
 
-    monkeypatch.setattr(backends.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
 
 
 def test_a_missing_sdk_is_answered_with_the_pip_line(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:

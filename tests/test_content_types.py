@@ -57,7 +57,6 @@ NAMES = [
         "100%25.svg",
         "a'b.html",
         "../../etc/passwd",
-        "",
         "😀",
     ),
 ]

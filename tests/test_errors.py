@@ -102,10 +102,8 @@ def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
             depth = len(found[1]) // 4 + ("── " in line)
             path[depth:] = [found[2]]
             drawn[found[2]] = path[depth - 1] if depth else "Exception", int(found[3]) if found[3] else None
-    real = {
-        error.__name__: (error.__bases__[0].__name__, STATUSES.get(error))
-        for error in [errors.UploadsError, *descendants(errors.UploadsError)]
-    }
+    tree: list[Class] = [errors.UploadsError, *descendants(errors.UploadsError)]
+    real = {error.__name__: (error.__bases__[0].__name__, STATUSES.get(error)) for error in tree}
     assert drawn == real
 
 
@@ -123,8 +121,8 @@ def test_errors_carry_the_facts() -> None:
 
 
 def test_files_that_could_not_be_removed_are_named() -> None:
+    assert errors.BackendRefused("It said no.").orphans == ()
     error = errors.BackendRefused("It said no.")
-    assert error.orphans == ()
     error.leave_behind(["a/1.png", "a/2.png"])
     assert error.orphans == ("a/1.png", "a/2.png")
     assert error.description == "It said no. Left behind, to be removed by hand: a/1.png, a/2.png."

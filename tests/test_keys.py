@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
@@ -267,7 +268,7 @@ OPEN_REDIRECTS = [
 
 @pytest.mark.parametrize("parse", [keys.parse, lambda text: [keys.parse_one(text)]], ids=["parse", "parse_one"])
 @pytest.mark.parametrize("reference", TRAVERSALS + OPEN_REDIRECTS, ids=lambda text: ascii(text)[1:40])
-def test_an_attack_is_refused_or_names_a_harmless_key(reference: str, parse: type[list[str]]) -> None:
+def test_an_attack_is_refused_or_names_a_harmless_key(reference: str, parse: Callable[[str], list[str]]) -> None:
     for attack in (reference, unquote(reference), unquote(unquote(reference))):
         try:
             found = parse(attack)

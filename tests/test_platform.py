@@ -58,8 +58,10 @@ def test_a_folder_need_not_exist_and_is_not_made(tmp_path: Path) -> None:
 
 def test_a_link_to_another_disk_counts_as_that_disk(tmp_path: Path, other_disk: Path) -> None:
     (tmp_path / "there").symlink_to(other_disk)
+    (tmp_path / "later").symlink_to(other_disk / "no-such-folder")
     (tmp_path / "back").symlink_to("/")
     assert wiped_disk(tmp_path / "there" / "uploads", {"RENDER": "true"}) is None
+    assert wiped_disk(tmp_path / "later" / "uploads", {"RENDER": "true"}) is None
     assert wiped_disk(tmp_path / "back" / "no-such-folder", {"RENDER": "true"}) is not None
 
 

@@ -13,6 +13,7 @@ from ..config import Settings
 from ..errors import ConfigError
 from .base import Backend
 
+OURS = ("local", "s3", "memory")
 GROUP = "flask_persistent_uploads.backends"
 
 # Any of these means that boto3's own chain has somewhere to look for credentials.
@@ -97,8 +98,11 @@ def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
     endpoint, bucket = settings.s3_endpoint_url, settings.s3_bucket
     if endpoint is None or bucket is None:
         return []
-    _, _, address = endpoint.partition("://")
-    if address.startswith(f"{bucket}.") or address.endswith(f"/{bucket}"):
+    from .s3 import is_known_service
+
+    scheme, _, address = endpoint.partition("://")
+    host_of_bucket = address.startswith(f"{bucket}.") and is_known_service(f"{scheme}://{address[len(bucket) + 1 :]}")
+    if host_of_bucket or address.endswith(f"/{bucket}"):
         return [f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET says it."]
     return []
 
@@ -110,15 +114,15 @@ def _third_party(name: str, settings: Settings, variables: str) -> Backend:
     backend whose ``name`` is ``gcs``.
     """
     found = [point for point in entry_points(group=GROUP) if point.name == name]
-    known = ", ".join(["local", "s3", "memory", *sorted(point.name for point in entry_points(group=GROUP))])
+    known = ", ".join([*OURS, *sorted(point.name for point in entry_points(group=GROUP))])
     if not found and ":" not in name:
         raise ConfigError(f"{variables}BACKEND is {name!r}, which is not known: set it to {known} or module:Class.")
     try:
         backend = found[0].load() if found else import_string(name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{variables}BACKEND is {name!r}, which cannot be imported: {error}.") from error
-    if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not a subclass of Backend.")
+    if not (isinstance(backend, type) and issubclass(backend, Backend) and hasattr(backend, "name")):
+        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not a subclass of Backend with a name.")
     start = f"{variables}{backend.name.upper()}_"
     options = {key[len(start) :].lower(): value for key, value in settings.others.items() if key.startswith(start)}
     try:

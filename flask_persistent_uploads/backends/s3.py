@@ -449,6 +449,11 @@ class _Download(io.RawIOBase):
         super().close()
 
 
+def is_known_service(endpoint_url: str) -> bool:
+    """Whether the host is one of a service that we know."""
+    return _service(endpoint_url) is not None
+
+
 def _service(endpoint_url: str | None) -> _Service | None:
     host = urlsplit(endpoint_url or "").hostname or ""
     return next((service for service in _SERVICES if service.host.fullmatch(host)), None)

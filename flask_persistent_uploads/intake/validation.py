@@ -6,6 +6,7 @@ The client's own word, the ``Content-Type`` of the part, is never asked.
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import puremagic
 from .. import content_types
 from ..errors import TypeNotAllowed, UploadTooLarge
 
+_LONGEST_NAME = 255  # bytes
 _HEAD = 4096  # bytes that the type is told by
 
 # Types that their first bytes prove, each with the extension of its new keys. Where more than one is recognised the
@@ -40,6 +42,20 @@ _PROVEN = {
     "audio/wav": "wav",
 }
 _SAME = {"audio/x-wav": "audio/wav", "audio/wave": "audio/wav", "application/ogg": "audio/ogg"}
+# Two containers say by a name of four bytes what they hold, which the library knows in part.
+_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
+_BRANDS = {
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"hevc": "image/heic",
+    b"heim": "image/heic",
+    b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
+    b"qt  ": "video/quicktime",
+}
+_MP4_BRANDS = (b"iso", b"mp4", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
 _ALIKE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
 
 
@@ -63,11 +79,11 @@ def inspect(
     """
     name = display_name(filename)
     size = stream.seek(0, io.SEEK_END) or stream.tell()
+    stream.seek(0)
     if size > max_size:
         raise UploadTooLarge(
             f"'{name}' is too large; at most {human_size(max_size)} a file are allowed.", field=field, filename=name
         )
-    stream.seek(0)
     proven = sniff(stream.read(_HEAD))
     stream.seek(0)
     content_type, extension = _agreed(name, proven)
@@ -80,6 +96,12 @@ def inspect(
 
 def sniff(head: bytes) -> str | None:
     """The content type that the first bytes prove, or ``None``."""
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        return _type_of_brand(head[8 : max(12, int.from_bytes(head[:4], "big"))])
+    if _is_mp3_frame(head):
+        return "audio/mpeg"
     if not head:
         return None
     try:
@@ -90,6 +112,27 @@ def sniff(head: bytes) -> str | None:
     return next((name for name in _PROVEN if name in found), None)
 
 
+def _type_of_brand(brands: bytes) -> str | None:
+    """What an ISO base media file is, by its major brand, or for a general one by those it is compatible with."""
+    names = [brands[:4], *(brands[at : at + 4] for at in range(8, len(brands) - 3, 4))]
+    if names[0] in {b"mif1", b"msf1"}:
+        return next((_BRANDS[name] for name in names[1:] if name in _BRANDS), "image/heif")
+    if names[0] in _BRANDS:
+        return _BRANDS[names[0]]
+    return "video/mp4" if names[0].startswith(_MP4_BRANDS) else None
+
+
+def _is_mp3_frame(head: bytes) -> bool:
+    """A frame of MPEG audio, layer III, without a tag before it (ISO 11172-3, section 2.4.1.3)."""
+    return (
+        len(head) > 2
+        and head[0] == 0xFF
+        and head[1] & 0xE6 == 0xE2
+        and head[2] & 0xF0 != 0xF0
+        and head[2] & 0x0C != 0x0C
+    )
+
+
 def _agreed(name: str, proven: str | None) -> tuple[str, str]:
     """Content type and extension, of what the bytes prove and what the name claims.
 
@@ -97,6 +140,8 @@ def _agreed(name: str, proven: str | None) -> tuple[str, str]:
     claim that could have been proven and was not leaves the type unknown.
     """
     claimed, extension = content_types.of_name(name), content_types.extension(name)
+    if not re.fullmatch(r"[a-z0-9]{1,16}", extension):
+        extension = ""
     if proven is None:
         return (content_types.UNKNOWN if claimed in _PROVEN else claimed), extension
     if proven == claimed or any({proven, claimed} <= alike for alike in _ALIKE):
@@ -122,7 +167,11 @@ def display_name(filename: str) -> str:
     last = filename.replace("\\", "/").rpartition("/")[2]
     kept = "".join(c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " " for c in last)
     name = " ".join(unicodedata.normalize("NFC", kept).split())
-    return name.encode()[:255].decode(errors="ignore")
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    end = dot + suffix if stem and len(suffix.encode()) <= 16 else ""
+    return name.encode()[: _LONGEST_NAME - len(end.encode())].decode(errors="ignore") + end
 
 
 def human_size(size: int) -> str:

@@ -60,6 +60,9 @@ PARAMETERS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("versionId", "3/L4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY"), ("x-id", "GetObject")),
 )
 
+KEY = f"sigv4/{secrets.token_hex(8)}/it's (2) ~ ä🧩+%.png"
+CONTENT = bytes(range(256)) * 50
+
 
 def freeze(monkeypatch: pytest.MonkeyPatch, clock: list[int]) -> None:
     """Let botocore sign at ``clock[0]``."""
@@ -96,59 +99,53 @@ def test_presign_equals_botocore_over_thousands_of_cases(monkeypatch: pytest.Mon
         assert ours == theirs.url
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+@pytest.mark.parametrize("token", [None, "a/b+c=="])
 @pytest.mark.parametrize(
-    ("bucket", "region"), [("bucket", "us-east-1"), ("my.bucket", "eu-west-3"), ("b-2", "sa-east-1")]
+    ("bucket", "region"), [("bucket", "us-east-1"), ("my.bucket", "eu-west-3"), ("b-2", "cn-north-1")]
 )
 def test_urls_for_aws_equal_those_of_boto3(
-    monkeypatch: pytest.MonkeyPatch, method: str, bucket: str, region: str
+    monkeypatch: pytest.MonkeyPatch, bucket: str, region: str, token: str | None
 ) -> None:
-    clock, style = [0], "path" if "." in bucket else "virtual"
+    clock = [1_800_000_000]
     freeze(monkeypatch, clock)
-    config = Config(signature_version="s3v4", s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"})
-    operation = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}[method]
-    for token, expires, key in itertools.product(
-        TOKENS, (60, 3600), ("a.png", "odd/it's (2) ~ ä🧩+%.svg", "a..b/no extension")
-    ):
+    style: Any = {"addressing_style": "path" if "." in bucket else "virtual", "us_east_1_regional_endpoint": "regional"}
+    session: Any = boto3.session.Session(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token, region)
+    client = session.client("s3", config=Config(signature_version="s3v4", s3=style))
+    ours = S3Backend(
+        bucket=bucket,
+        region=region,
+        access_key_id=ACCESS_KEY_ID,
+        secret_access_key=SECRET_ACCESS_KEY,
+        session_token=token,
+    )
+    operations = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}
+    odd = ("a.png", "odd/it's (2) ~ ä🧩+%.svg", "a..b/no extension")
+    for method, expires, key, download_as in itertools.product(operations, (60, 3600), odd, (None, "ä b.svg")):
         clock[0] += 86_399
-        session = boto3.session.Session(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token, region)
-        client: Any = session.client("s3", config=config)
-        ours = S3Backend(
-            bucket=bucket,
-            region=region,
-            access_key_id=ACCESS_KEY_ID,
-            secret_access_key=SECRET_ACCESS_KEY,
-            session_token=token,
-        )
-        for download_as in (None, "ä b.svg"):
-            asked = {"Bucket": bucket, "Key": f"uploads/{key}"}
-            if method != "PUT":
-                asked["ResponseCacheControl"] = "private, max-age=31536000, immutable"
-                asked["ResponseContentDisposition"] = content_types.attachment(download_as) if download_as else "inline"
-                asked["ResponseContentType"] = content_types.UNKNOWN if download_as else content_types.of_name(key)
-            theirs = client.generate_presigned_url(operation, Params=asked, ExpiresIn=expires, HttpMethod=method)
-            url = ours.url(key, signed_at=clock[0], expires_in=expires, method=method, download_as=download_as)
-            assert url == theirs
+        asked = {"Bucket": bucket, "Key": f"uploads/{key}"}
+        if method != "PUT":
+            asked["ResponseCacheControl"] = "private, max-age=31536000, immutable"
+            asked["ResponseContentDisposition"] = content_types.attachment(download_as) if download_as else "inline"
+            asked["ResponseContentType"] = content_types.UNKNOWN if download_as else content_types.of_name(key)
+        theirs = client.generate_presigned_url(operations[method], Params=asked, ExpiresIn=expires, HttpMethod=method)
+        url = ours.url(key, signed_at=clock[0], expires_in=expires, method=method, download_as=download_as)
+        assert url == theirs
+
+
+@pytest.fixture(scope="module")
+def backend(s3_server: S3Server) -> S3Backend:
+    """The real server, with one object to look at and another to be kept from."""
+    for name, content in {KEY: CONTENT, f"{KEY}2": b"other"}.items():
+        s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{name}", Body=content)
+    return S3Backend(
+        bucket=BUCKET, endpoint_url=s3_server.url, access_key_id=ACCESS_KEY_ID, secret_access_key=SECRET_ACCESS_KEY
+    )
 
 
 class TestOnARealServer:
-    KEY = f"sigv4/{secrets.token_hex(8)}/it's (2) ~ ä🧩+%.png"
-    CONTENT = bytes(range(256)) * 50
-
-    @pytest.fixture(scope="class")
-    def backend(self, s3_server: S3Server) -> S3Backend:
-        s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{self.KEY}", Body=self.CONTENT)
-        s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{self.KEY}2", Body=b"other")
-        return S3Backend(
-            bucket=BUCKET,
-            endpoint_url=s3_server.url,
-            access_key_id=ACCESS_KEY_ID,
-            secret_access_key=SECRET_ACCESS_KEY,
-        )
-
     def sign(self, backend: S3Backend, *, method: str = "GET", age: int = 0, download_as: str | None = None) -> str:
         moment = int(time.time()) - age
-        return backend.url(self.KEY, signed_at=moment, expires_in=60, method=method, download_as=download_as)
+        return backend.url(KEY, signed_at=moment, expires_in=60, method=method, download_as=download_as)
 
     @staticmethod
     def ask(
@@ -165,10 +162,10 @@ class TestOnARealServer:
 
     def test_a_url_brings_the_exact_bytes_with_the_type_and_name_that_were_signed(self, backend: S3Backend) -> None:
         status, body, headers = self.ask(self.sign(backend))
-        assert (status, body) == (200, self.CONTENT)
+        assert (status, body) == (200, CONTENT)
         assert (headers["Content-Type"], headers["Content-Disposition"]) == ("image/png", "inline")
         status, body, headers = self.ask(self.sign(backend, download_as="ä b.png"))
-        assert (status, body) == (200, self.CONTENT)
+        assert (status, body) == (200, CONTENT)
         assert headers["Content-Type"] == "application/octet-stream"
         assert headers["Content-Disposition"] == content_types.attachment("ä b.png")
 
@@ -179,7 +176,7 @@ class TestOnARealServer:
         assert self.ask(head, "GET")[0] == 403
         assert self.ask(get, "PUT", body=b"mine now")[0] == 403
         assert self.ask(get, "DELETE")[0] == 403
-        assert self.ask(get)[:2] == (200, self.CONTENT)
+        assert self.ask(get)[:2] == (200, CONTENT)
 
     def test_whatever_is_changed_in_a_url_is_noticed(self, backend: S3Backend) -> None:
         url = self.sign(backend)
@@ -204,7 +201,8 @@ class TestOnARealServer:
             if name.startswith("response-"):
                 tampered.add(f"{base}?" + "&".join(f"{n}={v}" for n, v in pairs if n != name))
         assert self.ask(url)[0] == 200
-        assert {self.ask(other)[0] for other in tampered} == {403}
+        odd = {other for other in tampered if self.ask(other)[0] != 403}
+        assert {other.partition("X-Amz-Algorithm=")[2][:16] for other in odd} == {"AWS4-HMAC-SHA1&X"}  # 400: unknown
         assert len(tampered) == 4 + len(changes) + 3
 
     def test_another_host_is_noticed(self, backend: S3Backend) -> None:

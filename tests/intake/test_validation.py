@@ -89,11 +89,32 @@ def test_names_of_one_family_stay_as_they_are() -> None:
     assert look("heic", "a.heif").extension == "heif"
 
 
-@pytest.mark.parametrize("brand", [b"avif", b"heic", b"heix", b"isom", b"mp42", b"M4V ", b"iso5"])
-def test_the_brand_of_a_container_tells_pictures_from_films(brand: bytes) -> None:
-    found = sniff(b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1" + brand)
+PICTURES = [b"avif", b"heic", b"heix", b"mif1"]
+FILMS = [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5", b"iso6", b"avc1"]
+
+
+@pytest.mark.parametrize("length", [24, 28, 32])
+@pytest.mark.parametrize("brand", PICTURES + FILMS)
+def test_the_brand_of_a_container_tells_pictures_from_films_at_any_length(brand: bytes, length: int) -> None:
+    compatible = (b"mif1heic" if brand == b"mif1" else brand * 2) + brand * 2
+    found = sniff(
+        length.to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + compatible[: length - 16] + b"\0\0\0\x08free"
+    )
     assert found is not None
-    assert found.startswith("image/" if brand in (b"avif", b"heic", b"heix") else "video/")
+    assert found.startswith("image/" if brand in PICTURES else "video/")
+
+
+@pytest.mark.parametrize("form", [b"AVI LIST", b"WAVEfmt ", b"ACONLIST", b"RMIDdata"])
+def test_a_riff_container_is_a_picture_only_where_it_says_so(form: bytes) -> None:
+    head = b"RIFF\x24\x00\x00\x00" + form + bytes(16)
+    assert sniff(head) != "image/webp"
+    with pytest.raises(TypeNotAllowed):
+        inspect(io.BytesIO(head), "photo.webp", allow=("image/*",), max_size=1000)
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xfb\x90\x00", b"\xff\xfa\x90\x00", b"\xff\xf3\x44\xc4"])
+def test_an_mp3_need_not_begin_with_a_tag(frame: bytes) -> None:
+    assert sniff(frame + bytes(100)) == "audio/mpeg"
 
 
 @given(st.binary(max_size=200), st.sampled_from(list(HEADS.values())))
