@@ -68,7 +68,7 @@ class Uploads:
         app.request_class = multipart.strict(
             app.request_class, max_size=settings.max_size, max_files=settings.max_files
         )
-        app.register_blueprint(routes.blueprint(self.name, store), url_prefix=settings.url_prefix)
+        app.register_blueprint(routes.blueprint(self.name, store))
         app.jinja_env.globals.setdefault("upload_url", upload_url)
 
     # -- in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -20,20 +21,24 @@ from .base import Backend
 
 _PIECE = 1 << 20
 _TEMPORARY = f"{keys.RESERVED}-"
+_LOCK = f"{keys.RESERVED}-lock"
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
+_NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 class LocalBackend(Backend):
     """Keeps files below ``directory``, which must be absolute; made with the first file.
 
-    The law of this module: every file is reached through :meth:`filesystem_path`, and no symbolic link below
-    ``directory`` is followed (``directory`` itself may be one).
+    The law of this module: a file is touched only through the descriptor of its folder, and :meth:`_folder` alone
+    opens those, following no symbolic link below ``directory`` (which may be one itself). A folder that is swapped for
+    a link while we work leads nowhere.
     """
 
     name = "local"
@@ -52,52 +57,41 @@ class LocalBackend(Backend):
     def save(
         self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
     ) -> str:
-        path = self.filesystem_path(key)
-        temporary = path.with_name(_TEMPORARY + secrets.token_hex(8))
+        temporary = _TEMPORARY + secrets.token_hex(8)
         try:
-            self._make_folders(path.parent)
-            self._refuse_links(path.parent, key)
-            try:
-                written, sha256 = _write(temporary, stream)
-                if written != size:
-                    raise WrongLength(key, expected=size, found=written)
-                _publish(temporary, path, overwrite=overwrite)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            with self._folder(key, make=True) as (folder, name):
+                try:
+                    written, sha256 = _write(temporary, folder, stream)
+                    if written != size:
+                        raise WrongLength(key, expected=size, found=written)
+                    _publish(temporary, name, folder, overwrite=overwrite)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(temporary, dir_fd=folder)
         except FileExistsError:
             raise FileExists(key) from None
         except OSError as error:
+            if error.errno in _MISSING:
+                raise BackendRefused("A file or a link stands where a folder of uploads should be.", key=key) from error
             raise _translated(error, key) from error
         return sha256
 
     def open(self, key: str) -> IO[bytes]:
-        path = self.filesystem_path(key)
         try:
-            # O_NONBLOCK: a FIFO of that name must not make the request wait.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            file = os.fdopen(descriptor, "rb")
-            try:
-                # The links are looked for after opening, and the file must be the one that lies there without
-                # them: a folder that was swapped for a link in between is noticed.
-                self._refuse_links(path.parent, key)
-                found = os.fstat(descriptor)
-                if not stat_modes.S_ISREG(found.st_mode) or not os.path.samestat(found, os.lstat(path)):
-                    raise FileMissing(key)
-            except BaseException:
-                file.close()
-                raise
+            with self._folder(key) as (folder, name):
+                # O_NONBLOCK: a FIFO of that name must not make the request wait.
+                file = os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder), "rb")
         except OSError as error:
             raise _translated(error, key) from error
+        if not stat_modes.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise FileMissing(key)
         return file
 
     def stat(self, key: str) -> Stat | None:
-        path = self.filesystem_path(key)
         try:
-            self._refuse_links(path.parent, key)
-            found = path.lstat()
-        except FileMissing:
-            return None
+            with self._folder(key) as (folder, name):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError as error:
             if error.errno in _MISSING:
                 return None
@@ -105,13 +99,13 @@ class LocalBackend(Backend):
         return _stat(key, found) if stat_modes.S_ISREG(found.st_mode) else None
 
     def delete(self, key: str) -> None:
-        path = self.filesystem_path(key)
-        if self.stat(key) is None:
-            return
         try:
-            path.unlink(missing_ok=True)
+            with self._folder(key) as (folder, name):
+                if stat_modes.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=folder)
         except OSError as error:
-            raise _translated(error, key) from error
+            if error.errno not in _MISSING:
+                raise _translated(error, key) from error
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         return self._walk(self.directory, "", prefix)
@@ -132,27 +126,51 @@ class LocalBackend(Backend):
                 with contextlib.suppress(FileNotFoundError):  # deleted while we walk
                     yield _stat(key, entry.stat(follow_symlinks=False))
 
-    def _make_folders(self, folder: Path) -> None:
-        """Make what is missing, each readable by owner and group only, and each durable in the one above."""
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        for path in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                path.chmod(_FOLDER_MODE)
-                _sync_folder(path.parent)
+    @contextlib.contextmanager
+    def _folder(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The descriptor of the folder that a key lies in, and its name there; with ``make``, made if missing."""
+        *parents, name = keys.check(key).split("/")
+        if make:
+            _make_root(self.directory)
+        folder = os.open(self.directory, _FOLDER)
+        try:
+            for parent in parents:
+                if make:
+                    _make_folder(parent, folder)
+                below = os.open(parent, _FOLDER | _NO_LINK, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            yield folder, name
+        finally:
+            os.close(folder)
 
-    def _refuse_links(self, folder: Path, key: str) -> None:
-        expected = Path(os.path.realpath(self.directory), folder.relative_to(self.directory))
-        if os.path.realpath(folder) != str(expected):
-            raise FileMissing(key)
+
+def _make_root(directory: Path) -> None:
+    missing = []
+    while not directory.exists():
+        missing.append(directory)
+        directory = directory.parent
+    for path in reversed(missing):
+        above = os.open(path.parent, _FOLDER)
+        try:
+            _make_folder(path.name, above)
+        finally:
+            os.close(above)
 
 
-def _write(path: Path, stream: IO[bytes]) -> tuple[int, str]:
+def _make_folder(name: str, folder: int) -> None:
+    """Make a folder, unless it is there, for owner and group only, and durable in the one above."""
+    try:
+        os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+    except FileExistsError:
+        return
+    os.chmod(name, _FOLDER_MODE, dir_fd=folder)
+    _sync(folder)
+
+
+def _write(name: str, folder: int, stream: IO[bytes]) -> tuple[int, str]:
     """Copy the stream into a new file, durably; what was written, as size and SHA-256."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, _FILE_MODE, dir_fd=folder)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         os.fchmod(descriptor, _FILE_MODE)
         digest, size = hashlib.sha256(), 0
@@ -166,30 +184,47 @@ def _write(path: Path, stream: IO[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def _publish(temporary: str, name: str, folder: int, *, overwrite: bool) -> None:
+    """Give the finished file its name, durably, or not at all."""
     if overwrite:
-        temporary.replace(path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        _sync(folder)
         return
     try:
-        os.link(temporary, path)
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in _NO_HARD_LINKS:
             raise
-        # Some network file systems have no hard links: claim the name, then put the file in its place.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE))
-        temporary.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in ``folder`` survive a power cut (fsync(2), "it does not necessarily ensure …")."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _replace_if_free(temporary, name, folder)
     try:
-        os.fsync(descriptor)
+        _sync(folder)
+    except BaseException:
+        os.unlink(name, dir_fd=folder)
+        raise
+
+
+def _replace_if_free(temporary: str, name: str, folder: int) -> None:
+    """For network file systems without hard links: a lock keeps two savers of one key apart."""
+    lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, _FILE_MODE, dir_fd=folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            raise FileExistsError(name)
+    finally:
+        os.close(lock)
+
+
+def _sync(folder: int) -> None:
+    """Make a new name in a folder survive a power cut: fsync(2) of the file alone does not."""
+    try:
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def _stat(key: str, found: os.stat_result) -> Stat:

@@ -15,10 +15,11 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -52,10 +53,10 @@ _REFUSALS = {
     "AccessDenied": "its credentials lack a permission (s3:GetObject, s3:PutObject and s3:DeleteObject on the objects, "
     "s3:ListBucket on the bucket itself)",
     "AllAccessDisabled": "the account is disabled",
-    "InvalidAccessKeyId": "the access key id is not known there",
-    "SignatureDoesNotMatch": "the secret access key is not the right one",
+    "InvalidAccessKeyId": "the access key is not known there; correct UPLOADS_S3_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret does not fit the access key; correct UPLOADS_S3_SECRET_ACCESS_KEY",
     "ExpiredToken": "the temporary credentials have ended",
-    "InvalidToken": "the session token is not the right one",
+    "InvalidToken": "the session token does not fit; correct UPLOADS_S3_SESSION_TOKEN",
     "RequestTimeTooSkewed": "the clock of this machine is wrong by more than 15 minutes",
     "NoSuchBucket": "there is no such bucket; make it, or correct UPLOADS_S3_BUCKET",
     "PermanentRedirect": "the bucket is in another region; correct UPLOADS_S3_REGION",
@@ -77,7 +78,7 @@ class _Service:
 
 # From the vendors' own pages, read 2026-11. A host that is not here is addressed by path, as MinIO wants it.
 _SERVICES = (
-    _Service(re.compile(r"s3[.-]([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"), virtual=True),
+    _Service(re.compile(r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"), virtual=True),
     _Service(re.compile(r"[0-9a-f]+\.(?:[a-z]+\.)?r2\.cloudflarestorage\.com"), virtual=False, region="auto"),
     _Service(re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com"), virtual=False),
     _Service(re.compile(r"([a-z0-9]+)\.digitaloceanspaces\.com"), virtual=True),
@@ -141,10 +142,10 @@ class S3Backend(Backend):
             Credentials(access_key_id, secret_access_key or "", session_token) if access_key_id is not None else None
         )
         self._clients: dict[int, tuple[Any, S3Client]] = {}
-        self._bucket_seen = False
 
     def __str__(self) -> str:
-        return f"s3, bucket {self.bucket} at {self.endpoint_url or 'AWS'} ({self.region}), below {self.prefix}/"
+        host = urlsplit(self._endpoint_url).netloc.rpartition("@")[2]
+        return f"s3, bucket {self.bucket} at {host} ({self.region}), below {self.prefix}/"
 
     def save(
         self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
@@ -159,35 +160,39 @@ class S3Backend(Backend):
 
     def open(self, key: str) -> IO[bytes]:
         with self._errors(key):
-            answer = self._client().get_object(Bucket=self.bucket, Key=self._object(key))
+            answer = self._ask("get_object", Key=self._object(key))
         return io.BufferedReader(_Download(answer["Body"], lambda: self._errors(key)), _PIECE)
 
     def stat(self, key: str) -> Stat | None:
         from botocore.exceptions import ClientError
 
         with self._errors(key):
-            client = self._client()
             try:
-                answer = client.head_object(Bucket=self.bucket, Key=self._object(key))
+                answer = self._ask("head_object", Key=self._object(key))
             except ClientError as error:
                 if _status(error) != 404:
                     raise
-                self._insist_on_bucket(client)
+                # Without a body this may mean the bucket as well, which is broken, not "not there": this would raise.
+                self._ask("list_objects_v2", MaxKeys=1)
                 return None
         return Stat(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
 
     def delete(self, key: str) -> None:
         with self._errors(key):
-            self._client().delete_object(Bucket=self.bucket, Key=self._object(key))
+            self._ask("delete_object", Key=self._object(key))
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         root = f"{self.prefix}/"
-        with self._errors(None):
-            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    with contextlib.suppress(InvalidKey):  # a "folder", or another program's object
-                        yield Stat(keys.check(item["Key"][len(root) :]), item["Size"], item["LastModified"])
+        more: dict[str, str] = {}
+        while True:
+            with self._errors(None):
+                page = self._ask("list_objects_v2", Prefix=root + prefix, **more)
+            for item in page.get("Contents", ()):
+                with contextlib.suppress(InvalidKey):  # a "folder", or another program's object
+                    yield Stat(keys.check(item["Key"][len(root) :]), item["Size"], item["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
@@ -319,6 +324,26 @@ class S3Backend(Backend):
 
     # -- the client
 
+    def _ask(self, operation: str, **parameters: Any) -> Any:
+        """One call that is no upload, within the timeout by our own clock.
+
+        The SDK's timeouts are for one read each: a service that sends a byte now and then would keep us for ever. The
+        thread that waits for it then ends with its connection.
+        """
+        answer: Future[Any] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(getattr(self._client(), operation)(Bucket=self.bucket, **parameters))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+                answer.set_exception(error)
+
+        Thread(target=ask, name=f"uploads-{operation}", daemon=True).start()
+        try:
+            return answer.result(self.timeout)
+        except FutureTimeout:
+            raise BackendTimeout("The store for uploads did not answer in time.") from None
+
     def _client(self) -> S3Client:
         return self._session_and_client()[1]
 
@@ -380,12 +405,6 @@ class S3Backend(Backend):
         expiry: datetime | None = getattr(found, "_expiry_time", None)
         expires_at = expiry.timestamp() if expiry is not None else None
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token, expires_at)
-
-    def _insist_on_bucket(self, client: S3Client) -> None:
-        """An answer 404 without a body may mean the bucket as well; that is broken, not "not there"."""
-        if not self._bucket_seen:
-            client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-            self._bucket_seen = True
 
     @contextlib.contextmanager
     def _errors(self, key: str | None) -> Iterator[None]:

@@ -63,7 +63,9 @@ def blueprint(name: str, store: Store) -> Blueprint:
         return Redirect(link, private=private) if link is not None else _serve(store, key, private=private)
 
     # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
-    routes.add_url_rule("/<path:path>", "file", file, methods=["GET"], merge_slashes=False)
+    # The second rule is for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
+    for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
+        routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
     return routes
 
 

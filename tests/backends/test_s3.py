@@ -308,12 +308,12 @@ class TestRefusals:
 
     @OBJECT_OPERATIONS
     def test_an_unknown_access_key_is_named(self, s3_server: S3Server, operation: Operation) -> None:
-        with pytest.raises(BackendRefused, match=r"InvalidAccessKeyId.*access key id"):
+        with pytest.raises(BackendRefused, match=r"InvalidAccessKeyId.*UPLOADS_S3_ACCESS_KEY_ID"):
             operation(backend_at(s3_server.url, access_key_id="nobody"))
 
     @OBJECT_OPERATIONS
     def test_a_wrong_secret_is_named(self, s3_server: S3Server, operation: Operation) -> None:
-        with pytest.raises(BackendRefused, match=r"SignatureDoesNotMatch.*secret access key"):
+        with pytest.raises(BackendRefused, match=r"SignatureDoesNotMatch.*UPLOADS_S3_SECRET_ACCESS_KEY"):
             operation(backend_at(s3_server.url, secret_access_key="wrong"))
 
     def test_a_wrong_secret_never_makes_stat_say_not_there(self, s3_server: S3Server) -> None:

@@ -97,6 +97,11 @@ def test_paths_of_older_apps_are_served_as_a_browser_asks_for_them(
     assert fetch(app, uploads.url(asked)).data == key.encode()
 
 
+def test_a_path_of_windows_is_served_where_a_page_puts_it_behind_the_host(app: Flask, uploads: Uploads) -> None:
+    put(uploads, "old (1).png", PNG)
+    assert fetch(app, "/" + quote("uploads\\old (1).png")).data == PNG
+
+
 def test_head_tells_size_and_type_without_a_body(app: Flask, uploads: Uploads) -> None:
     path = uploads.save(PNG, filename="photo.png")
     answer = fetch(app, f"/{path}", method="HEAD")
