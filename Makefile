@@ -15,9 +15,7 @@ demo: $(READY)
 	$(BIN)/python -m examples.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report= tests
-	$(BIN)/python -m coverage combine -q --append 2>/dev/null || true
-	$(BIN)/python -m coverage report --fail-under=90
+	$(BIN)/python -m pytest --cov --cov-report=term tests
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks

@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -227,16 +228,26 @@ class S3Backend(Backend):
         start = stream.tell()
         # Content-MD5, because every S3 service checks it; x-amz-checksum-* is refused by some (Backblaze B2).
         # Both digests come from one reading: what the service confirms by the one, the other names.
-        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        _read_all(stream, size, key, md5.update, sha256.update)
-        options |= {"Metadata": {"sha256": sha256.hexdigest()}, "ContentMD5": _base64(md5.digest())}
+        md5, sha256, found = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+        while piece := stream.read(_PIECE):
+            found += len(piece)
+            md5.update(piece)
+            sha256.update(piece)
+        if found != size:
+            raise WrongLength(key, expected=size, found=found)
+        mark = {"sha256": sha256.hexdigest()}
 
         def put(condition: dict[str, Any]) -> None:
             self._client().put_object(
-                Bucket=self.bucket, Body=cast("IO[bytes]", _Rest(stream, start)), **options, **condition
+                Bucket=self.bucket,
+                Body=cast("IO[bytes]", _Rest(stream, start)),
+                ContentMD5=_base64(md5),
+                Metadata=mark,
+                **options,
+                **condition,
             )
 
-        self._once(key, size, sha256.hexdigest(), put, overwrite=overwrite)
+        self._once(key, mark, put, overwrite=overwrite)
         return sha256.hexdigest()
 
     def _save_in_parts(
@@ -244,63 +255,59 @@ class S3Backend(Backend):
     ) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        start = stream.tell()
-        sha256, again = hashlib.sha256(), hashlib.sha256()
-        length = max(_PART, -(-size // _MAX_PARTS))
-
-        def read() -> bytes:
-            piece = stream.read(length)
-            again.update(piece)
-            return piece
-
-        _read_all(stream, size, key, sha256.update)
-        stream.seek(start)
-        client = self._client()
-        options |= {"Metadata": {"sha256": sha256.hexdigest()}}
-        upload: dict[str, Any] = {"Key": options["Key"]}
-        upload["UploadId"] = client.create_multipart_upload(Bucket=self.bucket, **options)["UploadId"]
+        client, mark = self._client(), {"upload": secrets.token_hex(16)}
+        upload: dict[str, Any] = {"Bucket": self.bucket, "Key": options["Key"]}
+        created = client.create_multipart_upload(Bucket=self.bucket, Metadata=mark, **options)
+        upload["UploadId"] = created["UploadId"]
         try:
-            parts = self._send_parts(client, upload, read)
-            if again.digest() != sha256.digest():
-                raise WrongLength(key, expected=size, found=stream.tell() - start)
+            parts, sha256 = self._send_parts(client, upload, key, stream, size)
 
             def complete(condition: dict[str, Any]) -> None:
-                client.complete_multipart_upload(
-                    Bucket=self.bucket, MultipartUpload={"Parts": parts}, **upload, **condition
-                )
+                client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload, **condition)
 
-            self._once(key, size, sha256.hexdigest(), complete, overwrite=overwrite)
+            self._once(key, mark, complete, overwrite=overwrite)
         except BaseException:
             with contextlib.suppress(BotoCoreError, ClientError):  # what broke is raised; a lifecycle rule sweeps
-                client.abort_multipart_upload(Bucket=self.bucket, **upload)
+                client.abort_multipart_upload(**upload)
             raise
-        return sha256.hexdigest()
+        return sha256
 
-    def _send_parts(self, client: S3Client, upload: dict[str, Any], read: Callable[[], bytes]) -> list[Any]:
-        """Two parts in flight, so that memory stays flat; each confirmed by its MD5."""
+    def _send_parts(
+        self, client: S3Client, upload: dict[str, Any], key: str, stream: IO[bytes], size: int
+    ) -> tuple[list[Any], str]:
+        """The parts, and the SHA-256 of what they hold: two in flight, so that memory stays flat."""
 
         def send(number: int, piece: bytes) -> dict[str, Any]:
-            md5 = _base64(hashlib.md5(piece, usedforsecurity=False).digest())
-            answer = client.upload_part(Bucket=self.bucket, PartNumber=number, Body=piece, ContentMD5=md5, **upload)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            md5 = _base64(hashlib.md5(piece, usedforsecurity=False))
+            return {
+                "PartNumber": number,
+                "ETag": client.upload_part(PartNumber=number, Body=piece, ContentMD5=md5, **upload)["ETag"],
+            }
 
+        length = max(_PART, -(-size // _MAX_PARTS))
         parts: list[Any] = []
         flying: deque[Future[dict[str, Any]]] = deque()
+        sha256, found = hashlib.sha256(), 0
         with ThreadPoolExecutor(max_workers=2) as pool:
             for number in itertools.count(1):
                 if len(flying) == 2:
                     parts.append(flying.popleft().result())
-                piece = read()
+                piece = stream.read(length)
                 if not piece:
                     break
                 flying.append(pool.submit(send, number, piece))
+                sha256.update(piece)
+                found += len(piece)
             parts.extend(future.result() for future in flying)
-        return parts
+        if found != size:
+            raise WrongLength(key, expected=size, found=found)
+        return parts, sha256.hexdigest()
 
-    def _once(
-        self, key: str, size: int, sha256: str, put: Callable[[dict[str, Any]], None], *, overwrite: bool
-    ) -> None:
-        """Run ``put`` so that it replaces nothing unless told, also where an answer got lost and it ran twice."""
+    def _once(self, key: str, mark: dict[str, str], put: Callable[[dict[str, Any]], None], *, overwrite: bool) -> None:
+        """Run ``put`` so that it replaces nothing unless told, also where an answer got lost and it ran twice.
+
+        ``mark`` is metadata by which we know our own object again.
+        """
         from botocore.exceptions import ClientError
 
         try:
@@ -311,16 +318,18 @@ class S3Backend(Backend):
                 if self.stat(key) is not None:
                     raise FileExists(key) from None
                 put({})
-            elif status in {404, 412} and repeated and self._holds(key, size, sha256):
+            elif status in {404, 412} and repeated and self._bears(key, mark):
                 return  # our own first attempt had arrived; only its answer was lost
             elif status == 412:
                 raise FileExists(key) from None
             else:
                 raise
 
-    def _holds(self, key: str, size: int, sha256: str) -> bool:
-        stat = self.stat(key)
-        return stat is not None and (stat.size, stat.sha256) == (size, sha256)
+    def _bears(self, key: str, mark: dict[str, str]) -> bool:
+        if self.stat(key) is None:
+            return False
+        metadata = self._ask("head_object", Key=self._object(key))["Metadata"]
+        return bool(mark.items() <= metadata.items())
 
     # -- the client
 
@@ -371,7 +380,12 @@ class S3Backend(Backend):
             tcp_keepalive=True,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "virtual" if self._virtual else "path", "us_east_1_regional_endpoint": "regional"},
+            s3={
+                "addressing_style": "virtual" if self._virtual else "path",
+                "us_east_1_regional_endpoint": "regional",
+                # Content-MD5 is signed and says the same: one digest less to compute.
+                "payload_signing_enabled": False,
+            },
         )
         given = self._static
         session = boto3.session.Session(
@@ -436,7 +450,8 @@ class _Rest:
         stream.seek(start)
 
     def read(self, size: int = -1) -> bytes:
-        return self._stream.read(size)
+        # urllib3 asks for 16 KB at a time, and sends as well what is more.
+        return self._stream.read(size if size < 0 else max(size, _PIECE))
 
     def tell(self) -> int:
         return self._stream.tell() - self._start
@@ -506,18 +521,8 @@ def _answer_headers(content_type: str, download_as: str | None) -> tuple[tuple[s
     )
 
 
-def _read_all(stream: IO[bytes], size: int, key: str, *consumers: Callable[[bytes], object]) -> None:
-    found = 0
-    while piece := stream.read(_PIECE):
-        found += len(piece)
-        for consume in consumers:
-            consume(piece)
-    if found != size:
-        raise WrongLength(key, expected=size, found=found)
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
+def _base64(digest: hashlib._Hash) -> str:
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _status(error: Any) -> int:

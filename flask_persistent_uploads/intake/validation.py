@@ -56,6 +56,8 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _MP4_BRANDS = (b"iso", b"mp4", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
+# What the other provable types begin with: to ask the library costs 0.2 ms, which most files need not pay.
+_FIRST_BYTES = {b"\xff", b"\x89", b"G", b"I", b"M", b"%", b"\x1a", b"O"}
 _ALIKE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
 
 
@@ -102,7 +104,7 @@ def sniff(head: bytes) -> str | None:
         return _type_of_brand(head[8 : max(12, int.from_bytes(head[:4], "big"))])
     if _is_mp3_frame(head):
         return "audio/mpeg"
-    if not head:
+    if head[:1] not in _FIRST_BYTES:
         return None
     try:
         found = {match.mime_type for match in puremagic.magic_string(head)}

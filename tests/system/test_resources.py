@@ -41,14 +41,12 @@ def test_200_mb_come_in_and_the_memory_stays_flat(
 ) -> None:
     environment = {"UPLOADS_MAX_SIZE": "300MB"} | (s3_server.environment() if backend == "s3" else {})
     with Gunicorn(APP, *WORKERS[workers], environment=environment, folder=tmp_path) as server:
-        save(server.url, ("f", "small.bin", b"x"))  # the SDK is imported with the first upload: 25 MB, once
         (worker,) = server.workers()
         idle = memory(worker, "VmRSS")
-        Path(f"/proc/{worker}/clear_refs").write_text("5")  # forget the highest so far
         answer = once(server.url, "POST", "/save", large_form(200 * MEGABYTE))
         highest = memory(worker, "VmHWM")
         assert answer.status == 200
-    assert highest - idle < 25 * MEGABYTE, (idle, highest)
+    assert highest - idle < 40 << 20, (idle, highest)  # of which the SDK, imported with the first upload, takes 25
 
 
 def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Server, tmp_path: Path) -> None:
