@@ -53,7 +53,7 @@ def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Serve
     environment = s3_server.environment(WARM_PARENT="1")
     arguments = ["--preload", "-w", "4", "-k", "gthread", "--threads", "4"]
     with Gunicorn(APP, *arguments, environment=environment, folder=tmp_path) as server:
-        sent = {f"{number:03}": f"body {number:03}".encode() * 2000 for number in range(20)}
+        sent = {f"{number:03}": f"body {number:03}".encode() * 20_000 for number in range(20)}
         saved = save(server.url, *(("f", f"{name}.txt", content) for name, content in sent.items()))
 
         def read(number: int) -> tuple[str, bool]:
@@ -61,7 +61,7 @@ def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Serve
             answer = once(server.url, "GET", f"/read/{path.partition('/')[2]}")
             return answer.headers["X-Worker"], answer.data == content
 
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(read, range(320)))
     assert len({worker for worker, _ in answers}) == 4
     assert [right for _, right in answers].count(False) == 0
