@@ -6,10 +6,7 @@ import io
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -21,8 +18,8 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from . import backends, config, keys
 from .backends.base import Backend
 from .content_types import UNKNOWN
-from .errors import BackendError, BackendTimeout, ConfigError, InvalidKey, UploadMalformed, UploadTooLarge
-from .intake import multipart, validation
+from .errors import ConfigError, UploadMalformed, UploadTooLarge
+from .intake import batch, multipart, validation
 from .operations.platform import wiped_disk
 from .serving import policy, routes
 from .serving.redirects import direct_link
@@ -209,22 +206,22 @@ class Uploads:
             raise UploadTooLarge(f"There are too many files; at most {settings.max_files} at once are allowed.")
         types = settings.allow if allow is None else config.allow_list(allow)
         limit = _limit(settings, max_size, self.name)
-        jobs = []
-        for file in files:
-            seen = validation.inspect(file.stream, file.filename, allow=types, max_size=limit, field=file.field)
-            key = keys.new(seen.filename, folder=folder, extension=seen.extension, prefix=settings.prefix)
-            jobs.append(_Job(key, file.stream, seen))
-        try:
-            digests = _side_by_side(store.backend.parallel, lambda job: job.run(store.backend), jobs)
+        jobs = [self._job(file, folder, types, limit) for file in files]
+        with batch.all_or_nothing(store.backend, jobs):
+            digests = batch.save(store.backend, jobs)
             stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
             for path in stored:
                 file_saved.send(_app(), uploads=self, file=path)
-        except BaseException as error:
-            _remove_again(store.backend, jobs, error)
-            raise
         return stored
 
-    def _stored(self, job: _Job, sha256: str) -> StoredFile:
+    def _job(self, file: _Incoming, folder: str, types: Sequence[str], limit: int) -> batch.Job:
+        seen = validation.inspect(file.stream, file.filename, allow=types, max_size=limit, field=file.field)
+        prefix = self._store.settings.prefix
+        key = keys.new(seen.filename, folder=folder, extension=seen.extension, prefix=prefix)
+        kept_as = seen.content_type if policy.shown_inline(seen.content_type) else UNKNOWN
+        return batch.Job(key, file.stream, seen, kept_as)
+
+    def _stored(self, job: batch.Job, sha256: str) -> StoredFile:
         return StoredFile(
             f"{self._store.settings.prefix}/{job.key}",
             key=job.key,
@@ -245,37 +242,6 @@ class _Incoming(NamedTuple):
     stream: IO[bytes]
     filename: str
     field: str | None = None
-
-
-@dataclass(slots=True)
-class _Job:
-    """One file on its way into the backend."""
-
-    key: str
-    stream: IO[bytes]
-    seen: validation.Inspected
-    error: BaseException | None = None
-    started: bool = False
-
-    def run(self, backend: Backend) -> str:
-        begun = time.perf_counter()
-        self.started = True
-        inline = policy.shown_inline(self.seen.content_type)
-        try:
-            sha256 = backend.save(
-                self.key,
-                self.stream,
-                content_type=self.seen.content_type if inline else UNKNOWN,
-                size=self.seen.size,
-                filename=self.seen.filename or self.key.rpartition("/")[2],
-            )
-        except BaseException as error:
-            self.error = error
-            raise
-        self.stream.seek(0)
-        took = (time.perf_counter() - begun) * 1000
-        logger.info("saved %s (%d bytes) to %s in %.0f ms", self.key, self.seen.size, backend.name, took)
-        return sha256
 
 
 def save_uploads(
@@ -323,42 +289,6 @@ def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> 
     if limit > settings.max_size:
         raise ValueError(f"max_size is above {name.upper()}_MAX_SIZE, which bounds every form: raise that one.")
     return limit
-
-
-def _side_by_side(workers: int, work: Callable[[_Job], str], jobs: Sequence[_Job]) -> list[str]:
-    """The results of ``work``, in order; at the first failure no further job is begun."""
-    if min(workers, len(jobs)) < 2:
-        return [work(job) for job in jobs]
-    with ThreadPoolExecutor(max_workers=min(workers, len(jobs))) as pool:
-        futures = [pool.submit(work, job) for job in jobs]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-
-def _remove_again(backend: Backend, jobs: Sequence[_Job], error: BaseException) -> None:
-    """Delete what an upload that failed has stored, and name what could not be deleted."""
-
-    def delete(job: _Job) -> str:
-        if isinstance(job.error, BackendTimeout):
-            return job.key  # it may have arrived; a backend that is silent is not asked a second time
-        try:
-            backend.delete(job.key)
-        except InvalidKey:
-            return ""
-        except BackendError:
-            return job.key
-        return ""
-
-    tried = [job for job in jobs if job.started]
-    orphans = [key for key in _side_by_side(backend.parallel, delete, tried) if key]
-    if orphans:
-        logger.error("an upload failed and could not be removed again from %s: %s", backend.name, ", ".join(orphans))
-    if orphans and isinstance(error, BackendError):
-        error.leave_behind(orphans)
 
 
 def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:

@@ -11,6 +11,7 @@ from werkzeug.utils import import_string
 
 from ..config import Settings
 from ..errors import ConfigError
+from . import s3_services
 from .base import Backend
 
 OURS = ("local", "s3", "memory")
@@ -98,11 +99,9 @@ def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
     endpoint, bucket = settings.s3_endpoint_url, settings.s3_bucket
     if endpoint is None or bucket is None:
         return []
-    from .s3 import is_known_service
-
     scheme, _, address = endpoint.partition("://")
-    host_of_bucket = address.startswith(f"{bucket}.") and is_known_service(f"{scheme}://{address[len(bucket) + 1 :]}")
-    if host_of_bucket or address.endswith(f"/{bucket}"):
+    rest = f"{scheme}://{address.removeprefix(f'{bucket}.')}"
+    if (rest != endpoint and s3_services.find(rest) is not None) or address.endswith(f"/{bucket}"):
         return [f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET says it."]
     return []
 

@@ -11,13 +11,11 @@ import hashlib
 import io
 import itertools
 import os
-import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from threading import Lock, Thread
@@ -37,6 +35,7 @@ from ..errors import (
     WrongLength,
 )
 from ..stored import Stat
+from . import s3_services
 from .base import Backend
 from .sigv4 import MAX_EXPIRES, Credentials, presign
 
@@ -66,26 +65,6 @@ _REFUSALS = {
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
 _SLOW = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "RequestTimeout"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """What is known of a service by its host. ``region``: as the host says it, in group 1, or this one."""
-
-    host: re.Pattern[str]
-    virtual: bool
-    region: str | None = None
-
-
-# From the vendors' own pages, read 2026-11. A host that is not here is addressed by path, as MinIO wants it.
-_SERVICES = (
-    _Service(re.compile(r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"), virtual=True),
-    _Service(re.compile(r"[0-9a-f]+\.(?:[a-z]+\.)?r2\.cloudflarestorage\.com"), virtual=False, region="auto"),
-    _Service(re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com"), virtual=False),
-    _Service(re.compile(r"([a-z0-9]+)\.digitaloceanspaces\.com"), virtual=True),
-    _Service(re.compile(r"fly\.storage\.tigris\.dev|t3\.storage(?:api)?\.dev"), virtual=True, region="auto"),
-    _Service(re.compile(r"s3\.([a-z0-9-]+)\.wasabisys\.com"), virtual=False),
-)
 
 
 class _ForkGuard:
@@ -128,11 +107,10 @@ class S3Backend(Backend):
         public_url: str | None = None,
         timeout: float = 25,
     ) -> None:
-        service = _service(endpoint_url)
+        service = s3_services.find(endpoint_url) if endpoint_url is not None else None
         self.bucket = bucket
-        self.region = _region(endpoint_url, service) or region or "us-east-1"
-        self.endpoint_url = endpoint_url
-        self._endpoint_url = endpoint_url or f"https://s3.{self.region}.{_aws_domain(self.region)}"
+        self.region = (service and service.region) or region or "us-east-1"
+        self._endpoint_url = endpoint_url or s3_services.aws_endpoint(self.region)
         self.prefix = prefix
         self.public_url = public_url
         self.timeout = timeout
@@ -481,29 +459,6 @@ class _Download(io.RawIOBase):
         if not self.closed:
             self._body.close()
         super().close()
-
-
-def is_known_service(endpoint_url: str) -> bool:
-    """Whether the host is one of a service that we know."""
-    return _service(endpoint_url) is not None
-
-
-def _service(endpoint_url: str | None) -> _Service | None:
-    host = urlsplit(endpoint_url or "").hostname or ""
-    return next((service for service in _SERVICES if service.host.fullmatch(host)), None)
-
-
-def _region(endpoint_url: str | None, service: _Service | None) -> str | None:
-    if service is None or service.region:
-        return service.region if service else None
-    found = service.host.fullmatch(urlsplit(endpoint_url or "").hostname or "")
-    return found[1] if found else None
-
-
-def _aws_domain(region: str) -> str:
-    if region.startswith("cn-"):
-        return "amazonaws.com.cn"
-    return "amazonaws.eu" if region.startswith("eusc-") else "amazonaws.com"
 
 
 @lru_cache(maxsize=1024)
