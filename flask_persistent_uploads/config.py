@@ -25,6 +25,9 @@ logger = logging.getLogger("flask_persistent_uploads")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
+OURS = ("local", "s3", "memory")  # the backends of this version
+
+
 class Secret:
     """A value that shows itself only when asked by :meth:`reveal`: not in a repr, a format or a log."""
 
@@ -113,6 +116,22 @@ def _web_address(raw: object) -> str:
         raise ValueError("a URL that begins with https:// or http://, such as https://s3.example.com")
     if parts.query or parts.fragment:
         raise ValueError("a URL without '?' and '#'")
+    # The host as browsers send it, because it is signed: in small letters, without the scheme's own port.
+    host = parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}[parts.scheme])
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _bucket(raw: object) -> str:
+    text = str(raw).strip()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}", text):
+        raise ValueError("the bucket's name alone, such as my-bucket: letters, digits, '-' and '.'")
+    return text
+
+
+def _region(raw: object) -> str:
+    text = str(raw).strip()
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
+        raise ValueError("a region such as eu-central-1")
     return text
 
 
@@ -161,8 +180,8 @@ class Settings:
 
     backend: str | None = _variable(native={"USE_S3": _use_s3})
     dir: str | None = _variable(native=("MEDIA_ROOT",), own=True)
-    s3_bucket: str | None = _variable(native=("S3_BUCKET_NAME", "AWS_STORAGE_BUCKET_NAME", "BUCKET_NAME"))
-    s3_region: str | None = _variable(native=("AWS_REGION", "AWS_S3_REGION_NAME", "AWS_DEFAULT_REGION"))
+    s3_bucket: str | None = _variable(_bucket, native=("S3_BUCKET_NAME", "AWS_STORAGE_BUCKET_NAME", "BUCKET_NAME"))
+    s3_region: str | None = _variable(_region, native=("AWS_REGION", "AWS_S3_REGION_NAME", "AWS_DEFAULT_REGION"))
     s3_endpoint_url: str | None = _variable(_web_address, native=("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"))
     s3_public_endpoint_url: str | None = _variable(_web_address)
     s3_access_key_id: str | None = _variable(native=("AWS_ACCESS_KEY_ID",))
@@ -196,20 +215,29 @@ VARIABLES = tuple(row for row in dataclasses.fields(Settings) if "parse" in row.
 
 
 def load(
-    app_config: Mapping[str, Any],
-    environ: Mapping[str, str],
-    *,
-    name: str = "uploads",
-    dotenv: str | None = None,
+    app_config: Mapping[str, Any], environ: Mapping[str, str], *, name: str = "uploads", dotenv: str | None = None
 ) -> Settings:
-    """Read the settings of the ``Uploads`` called ``name``, whose variables begin with that name in capitals.
+    """The settings as :func:`read` finds them; raises one :class:`ConfigError` with every mistake among the values."""
+    settings, problems = read(app_config, environ, name=name, dotenv=dotenv)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def read(
+    app_config: Mapping[str, Any], environ: Mapping[str, str], *, name: str = "uploads", dotenv: str | None = None
+) -> tuple[Settings, list[str]]:
+    """The settings of the ``Uploads`` called ``name``, whose variables begin with that name in capitals, and mistakes.
 
     ``dotenv`` is the path of a ``.env`` file; by default the nearest one, from the working folder upwards. Nothing is
-    put into ``os.environ``. Raises one :class:`ConfigError` with every mistake that was found.
+    put into ``os.environ``.
     """
     start = f"{name.upper()}_"
     path = find_dotenv(usecwd=True) if dotenv is None else dotenv
-    file = {key: value for key, value in dotenv_values(path).items() if value} if path else {}
+    try:
+        file = {key: value for key, value in dotenv_values(path).items() if value} if path else {}
+    except UnicodeDecodeError as error:
+        raise ConfigError("The file .env is not UTF-8: save it as UTF-8.") from error
     own = {key: value for key, value in app_config.items() if key.startswith(start) and not _is_empty(value)}
     problems: list[str] = []
     found: dict[str, Any] = {"prefix": name, "url_prefix": f"/{name}"}
@@ -223,9 +251,7 @@ def load(
                 problems.append(f"{variable} is {_shown(row, raw)}; set it to {error}.")
             break
     settings = Settings(**found, sources=sources, others=_others(start, own, environ, file))
-    if problems:
-        raise ConfigError(problems)
-    return _without_foreign_token(settings, start)
+    return _without_foreign_token(settings, start), problems
 
 
 def _is_empty(value: object) -> bool:
@@ -250,7 +276,7 @@ def _candidates(
 def _shown(row: dataclasses.Field[Any], raw: object) -> str:
     """The value as a message may repeat it: nothing of what could hold a secret."""
     hidden = row.metadata["parse"] in (_secret, _web_address)
-    return "set to something else" if hidden else repr(raw)
+    return "not right" if hidden else repr(raw)
 
 
 def _without_foreign_token(settings: Settings, start: str) -> Settings:
@@ -271,15 +297,15 @@ def _others(start: str, *layers: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def warn_of_unknown(settings: Settings, name: str, *, but: str | None = None) -> None:
+def warn_of_unknown(settings: Settings, name: str) -> None:
     """One warning for each variable that begins like ours but is none, with the nearest that is.
 
-    Those that begin with ``but`` belong to a third party's backend.
+    With a third party's backend they may be its own.
     """
+    if settings.backend not in OURS and settings.backend is not None:
+        return
     known = [f"{name.upper()}_{row.name.upper()}" for row in VARIABLES]
     for other in settings.others:
-        if but is not None and other.startswith(but):
-            continue
         near = difflib.get_close_matches(other, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "it is ignored."
         logger.warning("%s is not a setting of this extension: %s", other, hint)
@@ -306,6 +332,9 @@ def choose_backend(settings: Settings, name: str = "uploads") -> str:
             f"Two backends are configured at once, by {found}: "
             f"set {name.upper()}_BACKEND to {' or '.join(implied)}, or remove the other's variables."
         )
+    stray = [source for source in settings.sources.values() if source.startswith(f"{name.upper()}_S3_")]
+    if stray and not implied:
+        raise ConfigError(f"{stray[0]} is set, but no bucket is: set {name.upper()}_S3_BUCKET, or remove {stray[0]}.")
     return next(iter(implied), "local")
 
 

@@ -78,7 +78,7 @@ class BackendError(UploadsError, HTTPException):
     """The backend could not do what it was asked.
 
     :attr:`key` is the file concerned, where it is one. :attr:`orphans` are the keys of files that an upload left
-    behind because removing them failed as well; normally empty.
+    may have left because removing them failed as well; normally empty.
     """
 
     def __init__(self, description: str, *, key: str | None = None) -> None:
@@ -87,9 +87,9 @@ class BackendError(UploadsError, HTTPException):
         self.orphans: tuple[str, ...] = ()
 
     def leave_behind(self, orphans: Sequence[str]) -> None:
-        """Name in the description the files whose removal failed."""
+        """Name in the description the files that may be left, because removing them failed or is in doubt."""
         self.orphans = tuple(orphans)
-        self.description = f"{self.description} Left behind, to be removed by hand: {', '.join(orphans)}."
+        self.description = f"{self.description} What may be left there: {', '.join(orphans)}."
 
 
 class FileMissing(BackendError, NotFound):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from . import backends, config, keys
 from .backends.base import Backend
 from .content_types import UNKNOWN
-from .errors import ConfigError, UploadMalformed, UploadTooLarge
+from .errors import ConfigError, InvalidKey, UploadMalformed, UploadTooLarge
 from .intake import batch, multipart, validation
 from .operations.platform import wiped_disk
 from .serving import policy, routes
@@ -44,8 +43,11 @@ class Uploads:
     """
 
     def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name for an Uploads: use letters, digits and '_'")
         self.name = name
-        self._authorization = routes.Authorization()
+        self._check: Callable[[str, str], bool] | None = None
+        self._authorizations: list[routes.Authorization] = []
         if app is not None:
             self.init_app(app)
 
@@ -58,9 +60,17 @@ class Uploads:
         if self.name in installed:
             raise ConfigError(f"The app has an Uploads named {self.name!r} already: give this one another name.")
         _let_the_log_be_seen()
-        settings = config.load(app.config, os.environ, name=self.name)
-        backend = self._build_backend(app, settings)
-        store = routes.Store(settings, backend, self._authorization)
+        settings, problems = config.read(app.config, os.environ, name=self.name)
+        config.warn_of_unknown(settings, self.name)
+        try:
+            backend = self._build_backend(app, settings)
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from error
+        if problems:
+            raise ConfigError(problems)
+        self._authorizations.append(routes.Authorization(self._check))
+        store = routes.Store(settings, backend, self._authorizations[-1])
+        _refuse_the_place_of_another(installed, store)
         installed[self.name] = _Installed(self, store)
         app.request_class = multipart.strict(
             app.request_class, max_size=settings.max_size, max_files=settings.max_files
@@ -72,7 +82,7 @@ class Uploads:
 
     def save_uploads(
         self,
-        fields: str | Iterable[str] = (),
+        fields: str | Iterable[str] | None = (),
         *,
         folder: str = "",
         allow: str | Sequence[str] | None = None,
@@ -87,7 +97,9 @@ class Uploads:
         Raises ``UploadRejected`` (400, 413, 415) before anything is stored, or ``BackendError`` after what was stored
         is removed again. The files of the request stay open and stand at their start.
         """
-        wanted = {fields} if isinstance(fields, str) else set(fields)
+        if not isinstance(request._get_current_object(), multipart.StrictRequest):  # type: ignore[attr-defined]
+            raise RuntimeError("app.request_class was replaced after init_app: set it before")  # noqa: TRY004
+        wanted = {fields} if isinstance(fields, str) else set(fields or ())
         files = [
             _Incoming(file.stream, file.filename or "", field)
             for field, file in request.files.items(multi=True)
@@ -117,7 +129,9 @@ class Uploads:
             (path,) = self._save_all([_Incoming(stream, filename or "")], folder=folder, allow=allow, max_size=max_size)
             return path
         with TemporaryFile() as copy:
-            shutil.copyfileobj(stream, copy, 1 << 20)
+            left = _limit(self._store.settings, max_size, self.name) + 1
+            while left > 0 and (piece := stream.read(min(left, 1 << 20))):
+                left -= copy.write(piece)
             return self.save(copy, filename=filename, folder=folder, allow=allow, max_size=max_size)
 
     # -- out
@@ -126,7 +140,7 @@ class Uploads:
         """The app's own permanent link, ``/uploads/<key>``; empty for an empty reference."""
         if not reference:
             return ""
-        root = request.script_root if has_request_context() else ""
+        root = request.script_root if has_request_context() else current_app.config["APPLICATION_ROOT"].rstrip("/")
         return f"{root}{self._store.settings.url_prefix}/{quote(self._key(reference))}"
 
     def direct_url(self, reference: str) -> str:
@@ -158,8 +172,14 @@ class Uploads:
             file_deleted.send(_app(), uploads=self, key=key)
 
     def authorize(self, check: Hook) -> Hook:
-        """Decorator: ``check("read", key) -> bool`` is asked before a file is served; what it forbids is a 404."""
-        self._authorization.check = check
+        """Decorator: ``check("read", key) -> bool`` is asked before a file is served; what it forbids is a 404.
+
+        In a factory it is for the app that was set up last, and for every app that has none yet.
+        """
+        self._check = check
+        for number, authorization in enumerate(self._authorizations, start=1):
+            if authorization.check is None or number == len(self._authorizations):
+                authorization.check = check
         return check
 
     @property
@@ -183,12 +203,14 @@ class Uploads:
         _refuse_what_is_not_here(settings, chosen, variables)
         directory = config.default_directory(settings, app.instance_path, self.name)
         backend = backends.build(chosen, settings, directory=directory, variables=variables, environ=os.environ)
-        theirs = None if chosen in backends.OURS else f"{variables}{backend.name.upper()}_"
-        config.warn_of_unknown(settings, self.name, but=theirs)
-        logger.info("%s: files are kept in %s", self.name, backend)
-        lost = wiped_disk(directory, os.environ) if chosen == "local" else None
+        lost = None
+        if chosen == "local":
+            lost = wiped_disk(directory, os.environ, variables=variables)
+        elif chosen == "memory" and settings.require_persistent:
+            lost = f"{variables}BACKEND is memory, which ends with the process: set {variables}S3_BUCKET."
         if lost and settings.require_persistent:
             raise ConfigError(f"{variables}REQUIRE_PERSISTENT is set, but {lost}")
+        logger.info("%s: files are kept in %s", self.name, backend)
         if lost:
             logger.warning("%s: UPLOADS WILL BE LOST. %s", self.name, lost)
         return backend
@@ -205,8 +227,11 @@ class Uploads:
         if len(files) > settings.max_files:
             raise UploadTooLarge(f"There are too many files; at most {settings.max_files} at once are allowed.")
         types = settings.allow if allow is None else config.allow_list(allow)
+        if allow is not None and not types:
+            raise ValueError("allow is empty: name the types that are allowed, or leave it out to allow what is set")
         limit = _limit(settings, max_size, self.name)
         jobs = [self._job(file, folder, types, limit) for file in files]
+        routes.warn_of_another_route(_app(), self.name, store)
         with batch.all_or_nothing(store.backend, jobs):
             digests = batch.save(store.backend, jobs)
             stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
@@ -245,7 +270,7 @@ class _Incoming(NamedTuple):
 
 
 def save_uploads(
-    fields: str | Iterable[str] = (),
+    fields: str | Iterable[str] | None = (),
     *,
     folder: str = "",
     allow: str | Sequence[str] | None = None,
@@ -257,8 +282,15 @@ def save_uploads(
 
 
 def upload_url(reference: str | None, name: str = "uploads") -> str:
-    """:meth:`Uploads.url` of the current app's ``Uploads`` called ``name``; a global of its Jinja templates."""
-    return _installed(name).uploads.url(reference)
+    """:meth:`Uploads.url` of the current app's ``Uploads`` called ``name``; a global of its Jinja templates.
+
+    For what names no file it is a link that answers 404: one bad row must not take the whole page away.
+    """
+    uploads, store = _installed(name)
+    try:
+        return uploads.url(reference)
+    except InvalidKey:
+        return f"{store.settings.url_prefix}/{quote(str(reference), safe='')}"
 
 
 def _installed(name: str) -> _Installed:
@@ -291,6 +323,12 @@ def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> 
     return limit
 
 
+def _refuse_the_place_of_another(installed: Mapping[str, _Installed], store: routes.Store) -> None:
+    for name, (_, other) in installed.items():
+        if other.settings.url_prefix == store.settings.url_prefix:
+            raise ConfigError(f"{store.settings.url_prefix} is served by the Uploads named {name!r} already.")
+
+
 def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:
     """Settings of the design that this version does not serve yet are refused, not ignored."""
     problems = [
@@ -302,6 +340,8 @@ def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: 
         problems.append(f"{variables}SERVE={settings.serve} is not served by this version yet: remove it.")
     if chosen in {"cloudinary", "imagekit"}:
         problems.append(f"The backend {chosen} is not in this version yet: set {variables}BACKEND to s3 or local.")
+    if settings.accel_redirect is not None and chosen != "local":
+        problems.append(f"{variables}ACCEL_REDIRECT goes with the backend local, not with {chosen}: remove it.")
     if settings.public_url is not None and chosen != "s3":
         problems.append(f"{variables}PUBLIC_URL goes with the backend s3, not with {chosen}: remove it.")
     if problems:

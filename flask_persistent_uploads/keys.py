@@ -18,6 +18,7 @@ from .errors import InvalidKey
 RESERVED = ".uploads"
 
 MAX_SEGMENT_BYTES = 255  # of a file name on every common file system
+_LONGEST_REFERENCE = 8192
 MAX_KEY_BYTES = 960  # an S3 object name has 1024 bytes, of which we leave 64 to the prefix
 
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z)|\.uploads)[^\x00-\x1f\x7f-\x9f\\/\ud800-\udfff]+"
@@ -76,6 +77,8 @@ def parse_one(reference: str, *, prefix: str = "uploads", url_prefix: str = "/up
     bare key ``x`` all name the same file. What begins with a slash or a scheme is a URL and percent-decoded; the rest
     is taken as it stands. Raises :class:`InvalidKey`.
     """
+    if len(reference) > _LONGEST_REFERENCE:
+        raise InvalidKey(f"A path has at most {_LONGEST_REFERENCE} characters; this has {len(reference)}.")
     text = reference.replace("\\", "/")
     if text.startswith("/") or "://" in text:
         text = _end_of_url(text, (f"{url_prefix}/", f"/{prefix}/"))
@@ -93,10 +96,10 @@ def _end_of_url(url: str, starts: tuple[str, str]) -> str:
         path = unquote(urlsplit(url).path, errors="strict").replace("\\", "/")
     except ValueError as error:
         raise InvalidKey("This URL cannot be read.") from error
-    for start in starts:
-        _, found, rest = path.partition(start)
-        if found:
-            return rest
+    found = [(path.index(start), start) for start in starts if start in path]
+    if found:
+        at, start = min(found)
+        return path[at + len(start) :]
     raise InvalidKey(f"This URL has no {starts[0]} in its path, so it names no upload.")
 
 
@@ -115,5 +118,7 @@ def parse(reference: str, *, prefix: str = "uploads", url_prefix: str = "/upload
     else:
         begins = "|".join(re.escape(start) for start in (f"{prefix}/", f"{prefix}\\", f"{url_prefix}/"))
         parts = re.split(rf",(?=\s*(?:{begins}|https?://|$))", text)
-    stripped = (str(part).strip() for part in parts if part)
+    if not all(isinstance(part, str) or part is None for part in parts):
+        raise InvalidKey("This list holds other things than paths.")
+    stripped = (part.strip() for part in parts if part)
     return [parse_one(part, prefix=prefix, url_prefix=url_prefix) for part in stripped if part]

@@ -249,9 +249,7 @@ def test_a_wrong_value_is_named_with_what_was_found_and_the_remedy(name: str, ra
     ],
 )
 def test_a_wrong_address_is_refused_and_never_repeated(name: str, url: str, remedy: str) -> None:
-    with pytest.raises(
-        ConfigError, match=f"{name} is set to something else; set it to .*{re.escape(remedy)}"
-    ) as caught:
+    with pytest.raises(ConfigError, match=f"{name} is not right; set it to .*{re.escape(remedy)}") as caught:
         read({name: url})
     assert PASSWORD not in f"{caught.value!r} {caught.value} {caught.value.problems}"
     assert caught.value.__cause__ is None
@@ -464,7 +462,7 @@ def test_what_is_missing_for_a_bucket_is_told_at_once(make_app: MakeApp, monkeyp
     hide_boto3(monkeypatch)
     with pytest.raises(ConfigError) as caught:
         make_app(UPLOADS_BACKEND="s3")
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 2
 
 
 def hide_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,3 +528,48 @@ def test_the_start_imports_no_sdk(tmp_path: Path) -> None:
         check=True,
     )
     assert ran.stdout.strip() == "[] True"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"UPLOADS_S3_BUCKET": "my-bucket/photos"}, "the bucket's name alone"),
+        ({"UPLOADS_S3_BUCKET": "s3://my-bucket"}, "the bucket's name alone"),
+        ({"UPLOADS_S3_REGION": "EU (Frankfurt)"}, "a region such as"),
+        ({"UPLOADS_S3_ENDPOINT_URL": "https://r2.example.com"}, "no bucket is: set UPLOADS_S3_BUCKET"),
+        ({"UPLOADS_ACCEL_REDIRECT": "/x", "UPLOADS_BACKEND": "memory"}, "UPLOADS_ACCEL_REDIRECT goes with"),
+        ({"UPLOADS_BACKEND": "memory", "UPLOADS_REQUIRE_PERSISTENT": "1"}, "memory, which ends with the process"),
+        (
+            {
+                "UPLOADS_S3_BUCKET": "b",
+                "UPLOADS_S3_REGION": "us-east-1",
+                "UPLOADS_S3_ENDPOINT_URL": "https://s3.eu-west-1.amazonaws.com",
+            },
+            "but the endpoint is in eu-west-1",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_told_at_start(make_app: MakeApp, settings: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        make_app(**settings, UPLOADS_S3_ACCESS_KEY_ID="a", UPLOADS_S3_SECRET_ACCESS_KEY="b")
+
+
+def test_mistakes_of_values_and_of_the_backend_are_told_together(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_app(UPLOADS_BUKET="x", UPLOADS_URL_EXPIRES="0", UPLOADS_MAX_SIZE="ten", UPLOADS_S3_BUCKET="b")
+    assert len(caught.value.problems) == 3
+    assert "did you mean UPLOADS_S3_BUCKET?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "signed"),
+    [
+        ("HTTPS://S3.Example.COM:443/", "https://s3.example.com"),
+        ("http://LocalHost:80", "http://localhost"),
+        ("http://localhost:9000/base", "http://localhost:9000/base"),
+    ],
+)
+def test_an_endpoint_is_signed_as_browsers_send_it(written: str, signed: str) -> None:
+    assert config.load({"UPLOADS_S3_ENDPOINT_URL": written}, {}, dotenv="").s3_endpoint_url == signed

@@ -125,4 +125,4 @@ def test_files_that_could_not_be_removed_are_named() -> None:
     error = errors.BackendRefused("It said no.")
     error.leave_behind(["a/1.png", "a/2.png"])
     assert error.orphans == ("a/1.png", "a/2.png")
-    assert error.description == "It said no. Left behind, to be removed by hand: a/1.png, a/2.png."
+    assert error.description == "It said no. What may be left there: a/1.png, a/2.png."

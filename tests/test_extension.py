@@ -9,16 +9,19 @@ import json
 import logging
 import pickle
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from flask import Flask, Response, jsonify, render_template_string, request
+from flask import Blueprint, Flask, Request, Response, jsonify, render_template_string, request
 from werkzeug.datastructures import FileStorage, MultiDict
 
 import flask_persistent_uploads
 from flask_persistent_uploads import (
+    BackendFull,
+    BackendRefused,
     BackendTimeout,
     BackendUnavailable,
     ConfigError,
@@ -291,6 +294,42 @@ def test_a_receiver_that_fails_takes_the_files_with_it(memory: Flask, uploads: U
     assert stored_keys(uploads) == set()
 
 
+@pytest.mark.parametrize("error", [BackendRefused("no"), BackendFull("full")])
+def test_what_was_refused_is_not_called_left_behind(
+    memory: Flask, error: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(memory, Failing(1, error, deletes=False))
+    raised, _ = post(memory, {"f": (io.BytesIO(b"x"), "a.txt")})
+    assert (raised, raised.orphans) == (error, ())
+    assert f"an upload to memory failed: {error}" in caplog.text
+
+
+def test_a_clean_up_that_breaks_in_its_own_way_hides_nothing(memory: Flask, uploads: Uploads) -> None:
+    class Breaking(Failing):
+        def delete(self, key: str) -> None:
+            raise ConnectionResetError
+
+    use(memory, Breaking(3, BackendUnavailable("down")))
+    raised, response = post(memory, five())
+    assert response.status_code == 503
+    assert stored_keys(uploads) < set(raised.orphans)
+
+
+def test_after_the_first_failure_no_further_file_is_begun(memory: Flask) -> None:
+    class Slow(Failing):
+        def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
+            if self.count == 0:
+                self.count = 1
+                time.sleep(0.5)
+                return MemoryBackend.save(self, key, stream, **options)
+            return super().save(key, stream, **options)
+
+    backend = Slow(2, BackendUnavailable("down"), parallel=2)
+    use(memory, backend)
+    post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(10)]})
+    assert backend.count <= 4
+
+
 # -- what is refused
 
 
@@ -328,6 +367,35 @@ def test_a_file_without_a_name_is_a_400(memory: Flask, uploads: Uploads) -> None
 def test_the_settings_bound_what_a_call_may_ask_for(memory: Flask) -> None:
     with pytest.raises(ValueError, match="UPLOADS_MAX_SIZE"):
         post(memory, {"f": (io.BytesIO(b"x"), "a.txt")}, lambda: save_uploads(max_size="2MB"))
+
+
+@pytest.mark.parametrize("allow", [[], "", " , "])
+def test_an_empty_list_of_types_does_not_open_everything(memory: Flask, uploads: Uploads, allow: Any) -> None:
+    with pytest.raises(ValueError, match="allow is empty"):
+        uploads.save(b"<svg>", filename="x.svg", allow=allow)
+
+
+def test_an_endless_stream_is_read_no_further_than_the_limit(memory: Flask, uploads: Uploads) -> None:
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, size: int = -1) -> bytes:
+            self.given += size
+            return b"x" * size
+
+    stream = Endless()
+    with pytest.raises(UploadTooLarge):
+        uploads.save(stream, filename="a.bin")  # type: ignore[arg-type]
+    assert stream.given <= 100_001
+
+
+def test_a_request_class_that_was_replaced_is_an_error_and_no_loose_parser(memory: Flask) -> None:
+    memory.request_class = Request
+    with pytest.raises(RuntimeError, match="set it before"):
+        post(memory, five())
 
 
 def test_a_form_that_broke_off_is_never_an_empty_success(memory: Flask, uploads: Uploads) -> None:
@@ -465,6 +533,42 @@ def test_mistakes_of_the_factory_are_named(make_app: MakeApp) -> None:
         Uploads(app)
     with Flask("bare").test_request_context(), pytest.raises(RuntimeError, match=r"call Uploads\(app\)"):
         save_uploads()
+
+
+def test_names_and_places_that_collide_are_refused(make_app: MakeApp) -> None:
+    app = make_app(UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory", DOCUMENTS_URL_PREFIX="/uploads")
+    with pytest.raises(ConfigError, match="served by the Uploads named 'uploads'"):
+        Uploads(app, name="documents")
+    with pytest.raises(ValueError, match="is no name"):
+        Uploads(name="my.documents")
+    own = Flask("tests")
+    own.config["UPLOADS_BACKEND"] = "memory"
+    own.register_blueprint(Blueprint("uploads", "tests"))
+    Uploads(own)
+
+
+def test_a_route_of_the_app_that_answers_in_our_place_is_named(
+    make_app: MakeApp, uploads: Uploads, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory")
+    app.add_url_rule("/uploads/<filename>", "uploaded_file", lambda filename: "old")
+    with app.app_context():
+        for _ in range(2):
+            uploads.save(PNG, filename="a.png")
+    assert caplog.text.count("the app's own route 'uploaded_file' answers /uploads/") == 1
+
+
+def test_a_bad_row_is_a_broken_picture_and_no_broken_page(memory: Flask) -> None:
+    page = "{{ upload_url('../x') }}|{{ upload_url('https://other.example/a.png') }}"
+    first, second = render_template_string(page).split("|")
+    assert memory.test_client().get(first).status_code == 404
+    assert memory.test_client().get(second).status_code == 404
+
+
+def test_the_root_of_the_app_counts_outside_of_a_request(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", APPLICATION_ROOT="/shop")
+    with app.app_context():
+        assert uploads.url("uploads/a.png") == "/shop/uploads/a.png"
 
 
 def test_every_public_name_is_exported() -> None:

@@ -287,3 +287,20 @@ def test_any_text_is_a_list_of_keys_or_refused(reference: str) -> None:
     except InvalidKey:
         return
     assert all(map(is_key, found))
+
+
+def test_a_slash_before_a_path_never_leads_to_another_file() -> None:
+    for spelling in ("uploads/files/x.png", "/uploads/files/x.png", "https://host/uploads/files/x.png"):
+        assert keys.parse_one(spelling, prefix="uploads", url_prefix="/files") == "files/x.png"
+    assert keys.parse_one("/files/x.png", prefix="uploads", url_prefix="/files") == "x.png"
+
+
+def test_a_list_of_other_things_than_paths_is_refused() -> None:
+    for text in ('[1, "uploads/x.png"]', '[{"path": "uploads/x.png"}]'):
+        with pytest.raises(InvalidKey):
+            keys.parse(text)
+
+
+def test_a_reference_of_any_length_is_cheap_to_refuse() -> None:
+    with pytest.raises(InvalidKey):
+        keys.parse_one("uploads/" * 80_000 + "x")

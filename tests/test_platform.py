@@ -42,7 +42,7 @@ def test_each_platform_is_known_by_its_variable_and_told_the_remedy(
     assert sentence is not None
     assert sentence.startswith(f"{platform} wipes this disk")
     assert "UPLOADS_S3_BUCKET" in sentence
-    assert ("MEDIA_ROOT" in sentence) == (platform not in ("Heroku", "Cloud Run"))
+    assert ("UPLOADS_DIR" in sentence) == (platform not in ("Heroku", "Cloud Run"))
     assert wiped_disk(other_disk / "uploads", {variable: "x"}) is None
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from werkzeug.utils import import_string
 
-from ..config import Settings
+from ..config import OURS, Settings
 from ..errors import ConfigError
 from . import s3_services
 from .base import Backend
 
-OURS = ("local", "s3", "memory")
 GROUP = "flask_persistent_uploads.backends"
 
 # Any of these means that boto3's own chain has somewhere to look for credentials.
@@ -29,7 +28,7 @@ _CHAIN = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT",
 )
-_CHAIN_FILES = ("~/.aws/credentials", "~/.aws/config")
+_CHAIN_FILES = (".aws/credentials", ".aws/config")
 _MACHINE_VENDOR = Path("/sys/class/dmi/id/sys_vendor")  # "Amazon EC2" where instance metadata can be asked
 
 
@@ -57,6 +56,7 @@ def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backe
         problems.append("The S3 backend needs boto3: pip install 'flask-persistent-uploads[s3]'.")
     if settings.s3_bucket is None:
         problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
+        raise ConfigError(problems)
     given = (settings.s3_access_key_id, settings.s3_secret_access_key)
     if given == (None, None) and not _chain_in_reach(settings, environ):
         problems.append(
@@ -67,7 +67,7 @@ def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backe
         missing = "S3_ACCESS_KEY_ID" if given[0] is None else "S3_SECRET_ACCESS_KEY"
         problems.append(f"{variables}{missing} is not set, while the other half of the credentials is: set both.")
     problems += _endpoint_problems(settings, variables)
-    if problems or settings.s3_bucket is None:
+    if problems:
         raise ConfigError(problems)
     from .s3 import S3Backend
 
@@ -87,7 +87,8 @@ def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backe
 
 def _chain_in_reach(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether boto3 may find credentials by itself, judged without asking anybody."""
-    if any(environ.get(name) for name in _CHAIN) or any(Path(name).expanduser().exists() for name in _CHAIN_FILES):
+    home = Path(environ.get("HOME", "/"))
+    if any(environ.get(name) for name in _CHAIN) or any((home / name).exists() for name in _CHAIN_FILES):
         return True
     if settings.s3_endpoint_url is not None or environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return False
@@ -95,15 +96,22 @@ def _chain_in_reach(settings: Settings, environ: Mapping[str, str]) -> bool:
 
 
 def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
-    """The two ways in which a bucket's address is often pasted where the endpoint belongs."""
+    """What contradicts the endpoint: a bucket's address is often pasted where it belongs."""
     endpoint, bucket = settings.s3_endpoint_url, settings.s3_bucket
     if endpoint is None or bucket is None:
         return []
     scheme, _, address = endpoint.partition("://")
     rest = f"{scheme}://{address.removeprefix(f'{bucket}.')}"
+    problems = []
+    service = s3_services.find(endpoint)
+    region_source = settings.sources.get("s3_region", "")
+    if service is not None and region_source.startswith(variables) and settings.s3_region != service.region:
+        problems.append(f"{region_source} is {settings.s3_region}, but the endpoint is in {service.region}: remove it.")
     if (rest != endpoint and s3_services.find(rest) is not None) or address.endswith(f"/{bucket}"):
-        return [f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET says it."]
-    return []
+        problems.append(
+            f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET has it."
+        )
+    return problems
 
 
 def _third_party(name: str, settings: Settings, variables: str) -> Backend:

@@ -72,7 +72,10 @@ class LocalBackend(Backend):
             raise FileExists(key) from None
         except OSError as error:
             if error.errno in _MISSING:
-                raise BackendRefused("A file or a link stands where a folder of uploads should be.", key=key) from error
+                raise BackendRefused(
+                    "The folder for uploads cannot be made, or a file or link is in its place: see UPLOADS_DIR.",
+                    key=key,
+                ) from error
             raise _translated(error, key) from error
         return sha256
 
@@ -80,13 +83,13 @@ class LocalBackend(Backend):
         try:
             with self._folder(key) as (folder, name):
                 # O_NONBLOCK: a FIFO of that name must not make the request wait.
-                file = os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder), "rb")
+                descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder)
         except OSError as error:
             raise _translated(error, key) from error
-        if not stat_modes.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
+        if not stat_modes.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise FileMissing(key)
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def stat(self, key: str) -> Stat | None:
         try:
@@ -237,6 +240,9 @@ def _translated(error: OSError, key: str) -> BackendError:
     if error.errno in _FULL:
         return BackendFull("The disk for uploads is full; nothing was stored.", key=key)
     if error.errno in _REFUSED:
-        return BackendRefused("The folder for uploads refuses this process: give it the permission.", key=key)
+        return BackendRefused(
+            "The folder for uploads refuses this process: give its user permission, or set UPLOADS_DIR.",
+            key=key,
+        )
     name = errno.errorcode.get(error.errno or 0, "unknown")
     return BackendUnavailable(f"The disk for uploads does not work ({name}).", key=key)

@@ -413,6 +413,8 @@ class S3Backend(Backend):
                 "UPLOADS_S3_SECRET_ACCESS_KEY, or give this machine a role.",
                 key=key,
             ) from error
+        except boto.ParamValidationError as error:
+            raise BackendRefused("The name of the bucket or the key cannot be one of S3's.", key=key) from error
         except boto.ReadTimeoutError as error:
             raise BackendTimeout("The store for uploads did not answer in time.", key=key) from error
         except boto.BotoCoreError as error:

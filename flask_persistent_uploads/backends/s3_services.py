@@ -19,6 +19,7 @@ class Service(NamedTuple):
 
 # Host, whether buckets are addressed by host name, and the region where the host does not say it in its first group.
 _HOSTS: tuple[tuple[str, bool, str | None], ...] = (
+    (r"s3\.amazonaws\.com", True, "us-east-1"),
     (r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", True, None),
     (r"[0-9a-f]+\.(?:[a-z]+\.)?r2\.cloudflarestorage\.com", False, "auto"),
     (r"s3\.([a-z0-9-]+)\.backblazeb2\.com", False, None),

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
 from ..backends.base import Backend
-from ..errors import BackendError, BackendTimeout, InvalidKey
+from ..errors import BackendError, BackendFull, BackendRefused, BackendTimeout, FileExists, InvalidKey
 from .validation import Inspected
 
 logger = logging.getLogger("flask_persistent_uploads")
+
+
+# Refusals: the backend has said that it stored nothing.
+_NOTHING_STORED = (BackendRefused, BackendFull, FileExists, InvalidKey)
 
 
 @dataclass(slots=True)
@@ -41,11 +45,12 @@ def all_or_nothing(backend: Backend, jobs: Sequence[Job]) -> Iterator[None]:
         yield
     except BaseException as error:
         orphans = _remove_again(backend, [job for job in jobs if job.begun])
-        if orphans:
-            named = ", ".join(orphans)
-            logger.error("an upload failed; left behind in %s: %s", backend.name, named)  # noqa: TRY400 - it is raised
-        if orphans and isinstance(error, BackendError):
-            error.leave_behind(orphans)
+        if isinstance(error, BackendError):
+            if orphans:
+                error.leave_behind(orphans)
+            logger.error("an upload to %s failed: %s", backend.name, error)  # noqa: TRY400 - the app answers it
+        elif orphans:
+            logger.error("an upload to %s failed and left %s", backend.name, ", ".join(orphans))  # noqa: TRY400
         raise
 
 
@@ -73,13 +78,14 @@ def _remove_again(backend: Backend, jobs: Sequence[Job]) -> list[str]:
     """Delete the files of these jobs; the keys of those that may be left."""
 
     def delete(job: Job) -> str:
+        if isinstance(job.error, _NOTHING_STORED):
+            return ""
         if isinstance(job.error, BackendTimeout):
             return job.key  # it may have arrived; a backend that is silent is not asked a second time
         try:
             backend.delete(job.key)
-        except InvalidKey:
-            return ""
-        except BackendError:
+        except Exception:
+            logger.exception("%s could not be removed from %s again", job.key, backend.name)
             return job.key
         return ""
 
@@ -93,9 +99,8 @@ def _side_by_side(workers: int, work: Callable[[Job], str], jobs: Sequence[Job])
         return [work(job) for job in jobs]
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(work, job) for job in jobs]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        _, not_done = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in not_done:
+            future.cancel()
+    failed = next((future for future in futures if not future.cancelled() and future.exception()), None)
+    return [failed.result()] if failed else [future.result() for future in futures]

@@ -15,10 +15,11 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, ClassVar, cast
 
 from flask import Request
-from multipart import MultipartError, ParserLimitReached, PushMultipartParser
+from multipart import ParserLimitReached, PushMultipartParser
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser, default_stream_factory
+from werkzeug.http import parse_options_header
 
 from ..errors import BackendFull, BackendUnavailable, UploadMalformed, UploadRejected, UploadTooLarge
 from .validation import display_name, human_size
@@ -97,13 +98,16 @@ def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
         while not parser.closed:
             piece = read(_PIECE)
             data = held + piece
-            while (at := data.find(bodiless)) >= 0:
-                form.receive(parser.parse(data[: at + 2]))
-                data = b"\r\n" + data[at + 2 :] if form.in_head else data[at + 2 :]
-            at = _begun(bodiless, data) if piece else len(data)
-            held = data[at:]
-            if at:
-                form.receive(parser.parse(data[:at] if held else data))
+            start = 0
+            while (at := data.find(bodiless, start)) >= 0:
+                form.receive(parser.parse(data[start : at + 2]))
+                start = at + 2
+                if form.in_head:
+                    form.receive(parser.parse(b"\r\n"))
+            end = _begun(bodiless, data) if piece else len(data)
+            held = data[end:]
+            if start < end:
+                form.receive(parser.parse(data[start:end] if start or held else data))
             if not piece:
                 parser.close()
 
@@ -154,6 +158,8 @@ class _Form:
         if self._limits.max_form_parts is not None and self._parts > self._limits.max_form_parts:
             raise UploadTooLarge(f"The form has too many parts; at most {self._limits.max_form_parts} are allowed.")
         self._part = part
+        if part.filename is None and "filename" in part["Content-Disposition"]:
+            part.filename = _other_filename(part["Content-Disposition"])
         if part.filename is None:
             allowed = self._limits.max_form_memory_size
             self._limit = allowed if allowed is not None else 1 << 62
@@ -204,6 +210,14 @@ class _Form:
         )
 
 
+def _other_filename(disposition: str) -> str:
+    """A file name in a spelling that the parser passes over, such as ``filename*=`` (RFC 5987)."""
+    filename = parse_options_header(disposition)[1].get("filename")
+    if filename is None:
+        raise UploadMalformed("A file of the form has a name that cannot be read.")
+    return filename
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     """What goes wrong while a form is read, as the status that says so."""
@@ -211,7 +225,7 @@ def _errors() -> Iterator[None]:
         yield
     except ParserLimitReached as error:
         raise UploadMalformed("The head of a part of the form is too long, as a file name may be.") from error
-    except (MultipartError, ClientDisconnected) as error:
+    except (ValueError, ClientDisconnected) as error:
         raise UploadMalformed(
             "The form is incomplete or malformed; nothing of it was kept. Please send it again."
         ) from error

@@ -75,6 +75,7 @@ class Redirect(Response):
                 ("Location", link.url),
                 ("Cache-Control", f"private, max-age={max(0, link.seconds_left - MARGIN)}"),
                 ("Referrer-Policy", "no-referrer"),
+                ("Content-Type", "text/plain"),
                 ("Content-Length", "0"),
                 *shared,
             ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.wsgi import wrap_file
 
 from .. import content_types, keys
@@ -24,6 +24,7 @@ logger = logging.getLogger("flask_persistent_uploads")
 _FOR_EVER = "public, max-age=31536000, immutable"  # what lies under a key never changes
 _ASK_EACH_TIME = "private, no-cache"
 
+_BLUEPRINT = "persistent_"  # an app may have a blueprint "uploads" of its own
 _MAX_REMEMBERED = 1000
 
 
@@ -42,12 +43,28 @@ class Store:
     backend: Backend
     authorization: Authorization
     missing: set[str] = field(default_factory=set)
+    route_seen: bool = False
+
+
+def warn_of_another_route(app: Flask, name: str, store: Store) -> None:
+    """Say once if a route of the app's own answers in place of ours, as the one that served the old folder does."""
+    if store.route_seen:
+        return
+    store.route_seen = True
+    endpoint, _ = app.url_map.bind("").match(f"{store.settings.url_prefix}/file.png", method="GET")
+    if endpoint != f"{_BLUEPRINT}{name}.file":
+        logger.warning(
+            "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %s_URL_PREFIX",
+            endpoint,
+            store.settings.url_prefix,
+            name.upper(),
+        )
 
 
 def blueprint(name: str, store: Store) -> Blueprint:
     """The route of one ``Uploads`` in one app."""
     prefix, url_prefix = store.settings.prefix, store.settings.url_prefix
-    routes = Blueprint(name, __name__)
+    routes = Blueprint(f"{_BLUEPRINT}{name}", __name__)
 
     def file(path: str) -> Response:
         """Answer for the file that ``path`` names, in any spelling; 404 for what is not there, not allowed, no key."""
@@ -56,9 +73,9 @@ def blueprint(name: str, store: Store) -> Blueprint:
         except InvalidKey:
             raise FileMissing(path) from None
         check = store.authorization.check
-        if check is not None and not check("read", key):
-            raise FileMissing(key)
         private = check is not None
+        if check is not None and not _may_read(check, key):
+            raise FileMissing(key)
         link = direct_link(store.backend, key, store.settings.url_expires, method=request.method)
         return Redirect(link, private=private) if link is not None else _serve(store, key, private=private)
 
@@ -67,6 +84,13 @@ def blueprint(name: str, store: Store) -> Blueprint:
     for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
         routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
     return routes
+
+
+def _may_read(check: Callable[[str, str], bool], key: str) -> bool:
+    allowed = current_app.ensure_sync(check)("read", key)
+    if not isinstance(allowed, bool):  # a redirect to a login page would count as a yes
+        raise TypeError(f"the authorize hook must return True or False, not {type(allowed).__name__}")
+    return allowed
 
 
 def _serve(store: Store, key: str, *, private: bool) -> Response:
@@ -121,8 +145,10 @@ def _left_to_the_web_server(store: Store, key: str, response: Response) -> bool:
 
 def _log_once(store: Store, key: str) -> None:
     """One warning for a missing file, however often a page asks for it."""
-    if key not in store.missing and len(store.missing) < _MAX_REMEMBERED:
+    if key not in store.missing:
+        if len(store.missing) >= _MAX_REMEMBERED:
+            store.missing.clear()
         store.missing.add(key)
         logger.warning(
-            "%r is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), store.backend.name
+            "%s is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), store.backend.name
         )

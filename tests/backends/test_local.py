@@ -510,3 +510,12 @@ def test_an_error_never_tells_a_path_of_the_server(backend: LocalBackend, direct
         save(backend, "a/b.png")
     assert isinstance(caught.value, BackendRefused)
     assert str(directory.parent) not in str(caught.value) + repr(caught.value)
+
+
+def test_a_folder_that_is_opened_as_a_file_leaks_no_descriptor(backend: LocalBackend) -> None:
+    save(backend, "folder/a.png")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        with pytest.raises(FileMissing):
+            backend.open("folder")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import random
+import time
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -139,6 +140,61 @@ def test_a_part_may_end_with_its_head_as_flasks_test_client_sends_an_empty_file(
     form, files = parse(bodiless, boundary="B")
     assert (files["f"].read(), files["f"].filename, form["x"]) == (b"", "a.txt", "1")
     close_all(files)
+
+
+@pytest.mark.parametrize(
+    ("data", "complete"),
+    [
+        (b"\r\n\r\n--B", False),
+        (b"preamble\r\n\r\n" + body(part("x", b"1"), boundary="B"), True),
+        (body(part("x", b"1"), boundary="B") + b"\r\n\r\n--B", True),
+        (body(part("x", b"1"), boundary="B") + b"\r\n\r\n\r\n--B--\r\n", True),
+    ],
+    ids=["nothing but a boundary", "preamble", "epilogue", "epilogue with a boundary"],
+)
+def test_what_stands_before_and_behind_the_form_is_passed_over_and_never_a_loop(data: bytes, complete: bool) -> None:
+    if complete:
+        assert parse(data, boundary="B")[0]["x"] == "1"
+    else:
+        with pytest.raises(UploadMalformed):
+            parse(data, boundary="B")
+
+
+def test_a_long_epilogue_costs_no_more_than_seconds() -> None:
+    data = body(part("x", b"1"), boundary="b") + b"\r\n\r\n--b" * 200_000
+    small = body(part("x", b"1"), boundary="b") + b"\r\n\r\n--b" * 20_000
+    took = []
+    for one in (small, data):
+        begun = time.process_time()
+        parse(one, boundary="b")
+        took.append(time.process_time() - begun)
+    assert took[1] < 30 * took[0]
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r"])
+def test_a_line_break_in_a_head_is_a_400_and_never_an_empty_form(sign: str) -> None:
+    for head in (f'name="f"; filename="x{sign}y.txt"', f'name="f"; filename="a.txt"\r\nContent-Type: a{sign}b'):
+        with pytest.raises(UploadMalformed):
+            parse(body(f"Content-Disposition: form-data; {head}\r\n\r\nx".encode()))
+
+
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        ("form-data; name=\"f\"; filename*=UTF-8''%e2%82%ac.txt", "€.txt"),
+        ('form-data; name="f";\tfilename="x.txt"', "x.txt"),
+        ('form-data; filename="x.txt"; name="f"', "x.txt"),
+    ],
+)
+def test_a_file_is_a_file_however_its_name_is_written(disposition: str, filename: str) -> None:
+    form, files = parse(body(f"Content-Disposition: {disposition}\r\n\r\ncontent".encode()))
+    assert (len(form), files["f"].filename, files["f"].read()) == (0, filename, b"content")
+    close_all(files)
+
+
+def test_a_file_name_that_nobody_can_read_is_a_400_and_never_a_field() -> None:
+    with pytest.raises(UploadMalformed):
+        parse(body(b'Content-Disposition: form-data; name="f"; filename\r\n\r\nx'))
 
 
 def test_fields_and_files_are_what_flask_makes_of_them() -> None:

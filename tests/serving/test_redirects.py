@@ -136,6 +136,7 @@ def test_a_redirect_is_found_not_moved_for_ever_and_carries_its_link_unchanged()
         "Location": SIGNED,
         "Cache-Control": "private, max-age=40",
         "Referrer-Policy": "no-referrer",
+        "Content-Type": "text/plain",
         "Content-Length": "0",
         "Access-Control-Allow-Origin": "*",
     }

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from flask import Flask, abort
+from flask import Flask, abort, redirect
 from werkzeug.test import TestResponse
 
 from flask_persistent_uploads import BackendUnavailable, StoredFile, Uploads
@@ -191,6 +191,37 @@ def test_an_authorize_hook_may_answer_by_itself(app: Flask, uploads: Uploads) ->
     assert ask(app, "/uploads/a.png").status_code == 401
 
 
+@pytest.mark.parametrize("answer", [redirect("/login"), "yes", 1, None])
+def test_an_authorize_hook_that_answers_neither_yes_nor_no_opens_nothing(
+    app: Flask, uploads: Uploads, answer: Any
+) -> None:
+    path = uploads.save(PNG, filename="a.png")
+    uploads.authorize(lambda action, key: answer)
+    with pytest.raises(TypeError, match="must return True or False"):
+        ask(app, f"/{path}")
+
+
+def test_each_app_of_a_factory_keeps_its_own_hook(make_app: MakeApp, uploads: Uploads) -> None:
+    apps = []
+    for allowed in (False, True):
+        apps.append(make_app(uploads, UPLOADS_BACKEND="memory"))
+        uploads.authorize(lambda action, key, allowed=allowed: allowed)
+    statuses = []
+    for app in apps:
+        with app.app_context():
+            statuses.append(ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code)
+    assert statuses == [404, 200]
+
+
+def test_a_hook_set_before_or_after_guards_every_app_that_has_none(make_app: MakeApp, uploads: Uploads) -> None:
+    apps = [make_app(uploads, UPLOADS_BACKEND="memory") for _ in range(2)]
+    uploads.authorize(lambda action, key: False)
+    apps.append(make_app(uploads, UPLOADS_BACKEND="memory"))
+    for app in apps:
+        with app.app_context():
+            assert ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code == 404
+
+
 def test_no_session_cookie_is_set_or_asked_for(app: Flask, uploads: Uploads) -> None:
     app.secret_key = "x"
     path = uploads.save(PNG, filename="a.png")
@@ -258,6 +289,14 @@ def test_a_missing_file_is_logged_once_without_a_path_of_the_server(
     assert len(lines) == 1
     assert "lost.png" in lines[0]
     assert local.instance_path not in lines[0]
+
+
+def test_a_flood_of_missing_files_does_not_silence_the_log(local: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(1100):
+        ask(local, f"/uploads/{number}.png")
+    caplog.clear()
+    ask(local, "/uploads/really-lost.png")
+    assert "'really-lost.png' is not in the store (local)" in caplog.text
 
 
 def test_nginx_and_apache_are_told_where_the_file_lies(make_app: MakeApp, uploads: Uploads) -> None:
