@@ -77,7 +77,7 @@ def test_what_comes_back_and_the_other_verbs(monkeypatch: pytest.MonkeyPatch) ->
         assert described["filename"] == "Event 3.png"
         link, today, many, content, known = run(snippet("def other_verbs"))["other_verbs"](uploads, path)
         assert (link, today, len(many), content, known.size) == (path.url, path.url, 2, PNG, len(PNG))
-        run(snippet("def may_read"), uploads=uploads, session=flask.session)
+        run(snippet("def may_read"), uploads=uploads)
     app.secret_key = "x"
     assert app.test_client().get(path.url).status_code == 404
 
@@ -95,7 +95,9 @@ def test_the_old_function_is_replaced_by_an_import_or_by_two_lines(monkeypatch: 
 
 
 def test_the_backend_of_the_readme_keeps_the_contract(tmp_path: Path) -> None:
-    (tmp_path / "test_shelf.py").write_text(snippet("class ShelfBackend") + snippet("class TestShelf"))
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/storage.py").write_text(snippet("class ShelfBackend"))
+    (tmp_path / "test_shelf.py").write_text(snippet("class TestShelf"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shelf.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout
