@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ONE_REQUEST = 16 << 20  # bytes; above, a file goes up in parts
-_PART = 5 << 20  # bytes, the smallest that S3 takes, so that the two in flight stay small
+_PART = 6 << 20  # bytes, near the smallest that S3 takes (5 MiB), so that the two in flight stay small
 _MAX_PARTS = 10_000
 _PIECE = 1 << 18
 
