@@ -69,3 +69,16 @@ def settings(request: pytest.FixtureRequest) -> dict[str, str]:
         server: S3Server = request.getfixturevalue("s3_server")
         return server.environment()
     return {"UPLOADS_BACKEND": request.param}
+
+
+@pytest.fixture
+def uploads() -> Uploads:
+    return Uploads()
+
+
+@pytest.fixture
+def app(make_app: MakeApp, uploads: Uploads, settings: dict[str, str]) -> Iterator[Flask]:
+    """An app on each backend in turn, within its context."""
+    app = make_app(uploads, **settings)
+    with app.app_context():
+        yield app

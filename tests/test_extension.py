@@ -45,18 +45,6 @@ File = tuple[IO[bytes], str]
 
 
 @pytest.fixture
-def uploads() -> Uploads:
-    return Uploads()
-
-
-@pytest.fixture
-def app(make_app: MakeApp, uploads: Uploads, settings: dict[str, str]) -> Iterator[Flask]:
-    app = make_app(uploads, **settings)
-    with app.app_context():
-        yield app
-
-
-@pytest.fixture
 def memory(make_app: MakeApp, uploads: Uploads) -> Iterator[Flask]:
     app = make_app(uploads, UPLOADS_BACKEND="memory", UPLOADS_MAX_SIZE="100kB")
     with app.app_context():

@@ -61,18 +61,6 @@ def fetch(app: Flask, path: str, *, method: str = "GET", **headers: str) -> Answ
             return Answer(error.code, error.headers, error.read())
 
 
-@pytest.fixture
-def uploads() -> Uploads:
-    return Uploads()
-
-
-@pytest.fixture
-def app(make_app: MakeApp, uploads: Uploads, settings: dict[str, str]) -> Iterator[Flask]:
-    app = make_app(uploads, **settings)
-    with app.app_context():
-        yield app
-
-
 def put(uploads: Uploads, key: str, content: bytes) -> None:
     """A file as an older app left it, under its own name."""
     uploads.backend.save(
