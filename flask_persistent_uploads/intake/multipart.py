@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
@@ -158,7 +159,7 @@ class _Form:
         if self._limits.max_form_parts is not None and self._parts > self._limits.max_form_parts:
             raise UploadTooLarge(f"The form has too many parts; at most {self._limits.max_form_parts} are allowed.")
         self._part = part
-        if part.filename is None and "filename" in part["Content-Disposition"]:
+        if part.filename is None:
             part.filename = _other_filename(part["Content-Disposition"])
         if part.filename is None:
             allowed = self._limits.max_form_memory_size
@@ -210,8 +211,10 @@ class _Form:
         )
 
 
-def _other_filename(disposition: str) -> str:
-    """A file name in a spelling that the parser passes over, such as ``filename*=`` (RFC 5987)."""
+def _other_filename(disposition: str) -> str | None:
+    """A file name in a spelling that the parser passes over, as ``filename*=`` (RFC 5987); ``None`` for a field."""
+    if not re.search(r";\s*filename", re.sub(r'"(?:\\.|[^"\\])*"', '""', disposition)):
+        return None
     filename = parse_options_header(disposition)[1].get("filename")
     if filename is None:
         raise UploadMalformed("A file of the form has a name that cannot be read.")

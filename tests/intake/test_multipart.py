@@ -192,6 +192,12 @@ def test_a_file_is_a_file_however_its_name_is_written(disposition: str, filename
     close_all(files)
 
 
+@pytest.mark.parametrize("name", ["filename", "a; filename=b", "my filename"])
+def test_a_field_may_be_called_filename(name: str) -> None:
+    form, files = parse(body(part(name, b"value")))
+    assert (form.to_dict(), len(files)) == ({name: "value"}, 0)
+
+
 def test_a_file_name_that_nobody_can_read_is_a_400_and_never_a_field() -> None:
     with pytest.raises(UploadMalformed):
         parse(body(b'Content-Disposition: form-data; name="f"; filename\r\n\r\nx'))
