@@ -121,6 +121,11 @@ def _web_address(raw: object) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+def _backend(raw: object) -> str:
+    text = str(raw).strip()
+    return text.lower() if text.lower() in OURS else text
+
+
 def _bucket(raw: object) -> str:
     text = str(raw).strip()
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}", text):
@@ -178,11 +183,13 @@ class Settings:
     begin like ours and are not, which a third party's backend may be waiting for.
     """
 
-    backend: str | None = _variable(native={"USE_S3": _use_s3})
+    backend: str | None = _variable(_backend, native={"USE_S3": _use_s3})
     dir: str | None = _variable(native=("MEDIA_ROOT",), own=True)
     s3_bucket: str | None = _variable(_bucket, native=("S3_BUCKET_NAME", "AWS_STORAGE_BUCKET_NAME", "BUCKET_NAME"))
     s3_region: str | None = _variable(_region, native=("AWS_REGION", "AWS_S3_REGION_NAME", "AWS_DEFAULT_REGION"))
-    s3_endpoint_url: str | None = _variable(_web_address, native=("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"))
+    s3_endpoint_url: str | None = _variable(
+        _web_address, native=("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+    )
     s3_public_endpoint_url: str | None = _variable(_web_address)
     s3_access_key_id: str | None = _variable(native=("AWS_ACCESS_KEY_ID",))
     s3_secret_access_key: Secret | None = _variable(_secret, native=("AWS_SECRET_ACCESS_KEY",))

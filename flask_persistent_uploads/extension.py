@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple, TypeVar, cast
 from urllib.parse import quote
+from weakref import WeakSet, ref
 
 from flask import Flask, current_app, has_request_context, request
 from flask.logging import default_handler, has_level_handler
@@ -47,7 +48,9 @@ class Uploads:
             raise ValueError(f"{name!r} is no name for an Uploads: use letters, digits and '_'")
         self.name = name
         self._check: Callable[[str, str], bool] | None = None
-        self._authorizations: list[routes.Authorization] = []
+        # Weak, as the apps of a test suite come and go; each is kept by the store of its app.
+        self._authorizations: WeakSet[routes.Authorization] = WeakSet()
+        self._latest: ref[routes.Authorization] | None = None
         if app is not None:
             self.init_app(app)
 
@@ -68,9 +71,10 @@ class Uploads:
             raise ConfigError([*problems, *error.problems]) from error
         if problems:
             raise ConfigError(problems)
-        self._authorizations.append(routes.Authorization(self._check))
-        store = routes.Store(settings, backend, self._authorizations[-1])
+        store = routes.Store(settings, backend, routes.Authorization(self._check))
         _refuse_the_place_of_another(installed, store)
+        self._authorizations.add(store.authorization)
+        self._latest = ref(store.authorization)
         installed[self.name] = _Installed(self, store)
         app.request_class = multipart.strict(
             app.request_class, max_size=settings.max_size, max_files=settings.max_files
@@ -177,8 +181,9 @@ class Uploads:
         In a factory it is for the app that was set up last, and for every app that has none yet.
         """
         self._check = check
-        for number, authorization in enumerate(self._authorizations, start=1):
-            if authorization.check is None or number == len(self._authorizations):
+        latest = self._latest() if self._latest is not None else None
+        for authorization in self._authorizations:
+            if authorization.check is None or authorization is latest:
                 authorization.check = check
         return check
 

@@ -540,6 +540,10 @@ def test_the_start_imports_no_sdk(tmp_path: Path) -> None:
         ({"UPLOADS_ACCEL_REDIRECT": "/x", "UPLOADS_BACKEND": "memory"}, "UPLOADS_ACCEL_REDIRECT goes with"),
         ({"UPLOADS_BACKEND": "memory", "UPLOADS_REQUIRE_PERSISTENT": "1"}, "memory, which ends with the process"),
         (
+            {"UPLOADS_S3_BUCKET": "b", "UPLOADS_S3_ENDPOINT_URL": "https://b.s3.amazonaws.com"},
+            "UPLOADS_S3_ENDPOINT_URL holds the bucket's name",
+        ),
+        (
             {
                 "UPLOADS_S3_BUCKET": "b",
                 "UPLOADS_S3_REGION": "us-east-1",
@@ -552,6 +556,28 @@ def test_the_start_imports_no_sdk(tmp_path: Path) -> None:
 def test_what_would_fail_later_is_told_at_start(make_app: MakeApp, settings: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         make_app(**settings, UPLOADS_S3_ACCESS_KEY_ID="a", UPLOADS_S3_SECRET_ACCESS_KEY="b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        (
+            {"UPLOADS_S3_ENDPOINT_URL": "https://s3.amazonaws.com", "UPLOADS_S3_REGION": "eu-west-1"},
+            "s3, bucket s3 at s3.amazonaws.com (eu-west-1), below uploads/",
+        ),
+        (
+            {"UPLOADS_S3_ENDPOINT_URL": "https://a.example.com/storage/v1/s3", "UPLOADS_BACKEND": "S3"},
+            "s3, bucket s3 at a.example.com (us-east-1), below uploads/",
+        ),
+    ],
+)
+def test_what_is_right_though_it_looks_odd_starts(
+    make_app: MakeApp, settings: dict[str, str], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keys_of_it = {"UPLOADS_S3_ACCESS_KEY_ID": "a", "UPLOADS_S3_SECRET_ACCESS_KEY": "b"}
+    make_app(**settings, **keys_of_it, UPLOADS_S3_BUCKET="s3")
+    assert place in caplog.text
 
 
 def test_mistakes_of_values_and_of_the_backend_are_told_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import logging
 import pickle
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -544,6 +546,29 @@ def test_a_route_of_the_app_that_answers_in_our_place_is_named(
         for _ in range(2):
             uploads.save(PNG, filename="a.png")
     assert caplog.text.count("the app's own route 'uploaded_file' answers /uploads/") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"rule": "/uploads/<name>/"}, {"rule": "/uploads/<name>", "redirect_to": "/static/x"}]
+)
+def test_looking_for_another_route_never_stands_in_the_way_of_a_file(
+    make_app: MakeApp, uploads: Uploads, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory")
+    app.add_url_rule(endpoint="old", view_func=lambda name: name, **options)
+    assert post(app, {"f": (io.BytesIO(b"x"), "a.txt")})[1].status_code == 200
+    assert "the app's own route" in caplog.text
+
+
+def test_apps_that_are_gone_are_not_kept_by_their_hooks(make_app: MakeApp, uploads: Uploads) -> None:
+    apps = []
+    for _ in range(5):
+        app = make_app(uploads, UPLOADS_BACKEND="memory")
+        uploads.authorize(lambda action, key, app=app: app is not None)
+        apps.append(weakref.ref(app))
+    del app
+    gc.collect()
+    assert sum(app() is not None for app in apps) <= 1
 
 
 def test_a_bad_row_is_a_broken_picture_and_no_broken_page(memory: Flask) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
 
@@ -103,11 +104,12 @@ def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
     scheme, _, address = endpoint.partition("://")
     rest = f"{scheme}://{address.removeprefix(f'{bucket}.')}"
     problems = []
-    service = s3_services.find(endpoint)
-    region_source = settings.sources.get("s3_region", "")
-    if service is not None and region_source.startswith(variables) and settings.s3_region != service.region:
-        problems.append(f"{region_source} is {settings.s3_region}, but the endpoint is in {service.region}: remove it.")
-    if (rest != endpoint and s3_services.find(rest) is not None) or address.endswith(f"/{bucket}"):
+    # Elsewhere the region of the host counts silently: guides for R2 and Spaces set "us-east-1" beside it.
+    service = s3_services.find(endpoint) if ".amazonaws.com" in address else None
+    source = settings.sources.get("s3_region", "")
+    if service and service.region and source.startswith(variables) and settings.s3_region != service.region:
+        problems.append(f"{source} is {settings.s3_region}, but the endpoint is in {service.region}: remove it.")
+    if (rest != endpoint and s3_services.find(rest) is not None) or urlsplit(endpoint).path == f"/{bucket}":
         problems.append(
             f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET has it."
         )

@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 
 
 class Service(NamedTuple):
-    """``virtual``: buckets are addressed by host name. ``region``: the one to sign for."""
+    """``virtual``: buckets are addressed by host name. ``region``: the one to sign for, where the host decides it."""
 
     virtual: bool
-    region: str
+    region: str | None
 
 
-# Host, whether buckets are addressed by host name, and the region where the host does not say it in its first group.
+# Host, whether buckets are addressed by host name, and the region: by the host's first group, or this, "" for any.
 _HOSTS: tuple[tuple[str, bool, str | None], ...] = (
-    (r"s3\.amazonaws\.com", True, "us-east-1"),
+    (r"s3\.amazonaws\.com", True, ""),
     (r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", True, None),
     (r"[0-9a-f]+\.(?:[a-z]+\.)?r2\.cloudflarestorage\.com", False, "auto"),
     (r"s3\.([a-z0-9-]+)\.backblazeb2\.com", False, None),
@@ -35,7 +35,7 @@ def find(endpoint_url: str) -> Service | None:
     for pattern, virtual, region in _HOSTS:
         found = re.fullmatch(pattern, host)
         if found:
-            return Service(virtual, region or found[1])
+            return Service(virtual, found[1] if region is None else region or None)
     return None
 
 

@@ -27,6 +27,7 @@ from .validation import display_name, human_size
 
 _PIECE = 128 << 10  # bytes read from the socket at once
 _MEMORY = 1 << 19  # bytes of files that one request keeps in memory; the rest goes to temporary files
+_WITH_BODY = {"POST", "PUT", "PATCH"}
 _CHARSETS = {"ascii", "us-ascii", "utf-8", "iso-8859-1"}
 
 
@@ -37,6 +38,8 @@ class StrictRequest(Request):
     upload_max_files: ClassVar[int] = 0
 
     def make_form_data_parser(self) -> FormDataParser:
+        if self.method not in _WITH_BODY and not self.content_length:
+            return super().make_form_data_parser()  # a header that a client sends with every request, and no body
         overridden = type(self)._get_file_stream is not Request._get_file_stream
         return StrictFormDataParser(
             self._get_file_stream if overridden else None,

@@ -55,7 +55,7 @@ _BRANDS = {
     b"M4B ": "audio/mp4",
     b"qt  ": "video/quicktime",
 }
-_MP4_BRANDS = (b"iso", b"mp4", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
+_MP4_BRANDS = (b"iso", b"mp4", b"3gp", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
 # What the other provable types begin with: to ask the library costs 0.2 ms, which most files need not pay.
 _FIRST_BYTES = {b"\xff", b"\x89", b"G", b"I", b"M", b"%", b"\x1a", b"O"}
 _ALIKE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})

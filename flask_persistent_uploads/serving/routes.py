@@ -9,6 +9,7 @@ from typing import IO
 from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import wrap_file
 
 from .. import content_types, keys
@@ -28,7 +29,7 @@ _BLUEPRINT = "persistent_"  # an app may have a blueprint "uploads" of its own
 _MAX_REMEMBERED = 1000
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Authorization:
     """The app's own word on who may read what: ``check(action, key)``; ``None`` while everybody may."""
 
@@ -51,7 +52,10 @@ def warn_of_another_route(app: Flask, name: str, store: Store) -> None:
     if store.route_seen:
         return
     store.route_seen = True
-    endpoint, _ = app.url_map.bind("").match(f"{store.settings.url_prefix}/file.png", method="GET")
+    try:
+        endpoint, _ = app.url_map.bind("").match(f"{store.settings.url_prefix}/file.png", method="GET")
+    except HTTPException:  # a rule that redirects, or a converter of the app's own that aborts
+        endpoint = "of another kind"
     if endpoint != f"{_BLUEPRINT}{name}.file":
         logger.warning(
             "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %s_URL_PREFIX",

@@ -336,6 +336,15 @@ def test_a_system_that_fails_while_the_form_is_read_gets_its_status(number: int,
         parse(b"", stream=Failing())
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("DELETE", 200), ("OPTIONS", 200), ("POST", 400)])
+def test_a_request_without_a_body_may_carry_the_header_of_a_form(make_app: MakeApp, method: str, status: int) -> None:
+    app = make_app(UPLOADS_BACKEND="memory")
+    app.before_request(lambda: ({"form": len(request.form)}, 200))
+    environ = EnvironBuilder(method=method, content_type="multipart/form-data; boundary=b").get_environ()
+    environ |= {"wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}
+    assert app.test_client().open(environ).status_code == status
+
+
 def test_other_bodies_are_read_as_flask_reads_them(make_app: MakeApp) -> None:
     app = make_app(UPLOADS_BACKEND="memory")
     app.add_url_rule("/", view_func=lambda: dict(request.form) or request.get_json(), methods=["POST"])
