@@ -5,16 +5,12 @@ from werkzeug.wrappers import Response
 
 from flask_persistent_uploads import Uploads, save_uploads
 
-PAGE = """
-<!doctype html>
+PAGE = """<!doctype html>
 <title>Pictures</title>
 <form method="post" enctype="multipart/form-data">
-  <input type="file" name="pictures" accept="image/*" multiple required>
-  <button>Upload</button>
+  <input type="file" name="pictures" accept="image/*" multiple required> <button>Upload</button>
 </form>
-{% for picture in pictures %}
-  <p><img src="{{ upload_url(picture) }}" alt="" height="200">
-{% endfor %}
+{% for picture in pictures %}<p><img src="{{ upload_url(picture.key) }}" alt="" height="200">{% endfor %}
 """
 
 uploads = Uploads()
@@ -26,8 +22,8 @@ def create_app() -> Flask:
 
     @app.get("/")
     def index() -> str:
-        pictures = sorted(uploads.backend.entries(), key=lambda entry: entry.modified, reverse=True)
-        return render_template_string(PAGE, pictures=[picture.key for picture in pictures])
+        newest_first = sorted(uploads.backend.entries(), key=lambda entry: entry.modified, reverse=True)
+        return render_template_string(PAGE, pictures=newest_first)
 
     @app.post("/")
     def upload() -> Response:

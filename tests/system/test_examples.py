@@ -30,7 +30,7 @@ def example(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("backend", ["local", "s3"])
 def test_the_quickstart_shows_what_was_uploaded(s3_server: S3Server, tmp_path: Path, backend: str) -> None:
-    assert len((EXAMPLES / "quickstart/app.py").read_text().splitlines()) < 50
+    assert len((EXAMPLES / "quickstart/app.py").read_text().splitlines()) < 40
     environment = example("quickstart") | (
         s3_server.environment(UPLOADS_PREFIX="quickstart")
         if backend == "s3"
