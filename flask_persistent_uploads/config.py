@@ -221,16 +221,6 @@ class Settings:
 VARIABLES = tuple(row for row in dataclasses.fields(Settings) if "parse" in row.metadata)
 
 
-def load(
-    app_config: Mapping[str, Any], environ: Mapping[str, str], *, name: str = "uploads", dotenv: str | None = None
-) -> Settings:
-    """The settings as :func:`read` finds them; raises one :class:`ConfigError` with every mistake among the values."""
-    settings, problems = read(app_config, environ, name=name, dotenv=dotenv)
-    if problems:
-        raise ConfigError(problems)
-    return settings
-
-
 def read(
     app_config: Mapping[str, Any], environ: Mapping[str, str], *, name: str = "uploads", dotenv: str | None = None
 ) -> tuple[Settings, list[str]]:

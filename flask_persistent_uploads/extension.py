@@ -48,7 +48,7 @@ class Uploads:
             raise ValueError(f"{name!r} is no name for an Uploads: use letters, digits and '_'")
         self.name = name
         self._check: Callable[[str, str], bool] | None = None
-        # Weak, as the apps of a test suite come and go; each is kept by the store of its app.
+        # Weak, as the apps of a test suite come and go; each is kept by the state of its app.
         self._authorizations: WeakSet[routes.Authorization] = WeakSet()
         self._latest: ref[routes.Authorization] | None = None
         if app is not None:
@@ -71,15 +71,15 @@ class Uploads:
             raise ConfigError([*problems, *error.problems]) from error
         if problems:
             raise ConfigError(problems)
-        store = routes.Store(settings, backend, routes.Authorization(self._check))
-        _refuse_the_place_of_another(installed, store)
-        self._authorizations.add(store.authorization)
-        self._latest = ref(store.authorization)
-        installed[self.name] = _Installed(self, store)
+        state = routes.State(settings, backend, routes.Authorization(self._check))
+        _refuse_the_place_of_another(installed, state)
+        self._authorizations.add(state.authorization)
+        self._latest = ref(state.authorization)
+        installed[self.name] = _Installed(self, state)
         app.request_class = multipart.strict(
             app.request_class, max_size=settings.max_size, max_files=settings.max_files
         )
-        app.register_blueprint(routes.blueprint(self.name, store))
+        app.register_blueprint(routes.blueprint(self.name, state))
         app.jinja_env.globals.setdefault("upload_url", upload_url)
 
     # -- in
@@ -133,7 +133,7 @@ class Uploads:
             (path,) = self._save_all([_Incoming(stream, filename or "")], folder=folder, allow=allow, max_size=max_size)
             return path
         with TemporaryFile() as copy:
-            left = _limit(self._store.settings, max_size, self.name) + 1
+            left = _limit(self._state.settings, max_size, self.name) + 1
             while left > 0 and (piece := stream.read(min(left, 1 << 20))):
                 left -= copy.write(piece)
             return self.save(copy, filename=filename, folder=folder, allow=allow, max_size=max_size)
@@ -145,14 +145,14 @@ class Uploads:
         if not reference:
             return ""
         root = request.script_root if has_request_context() else current_app.config["APPLICATION_ROOT"].rstrip("/")
-        return f"{root}{self._store.settings.url_prefix}/{quote(self._key(reference))}"
+        return f"{root}{self._state.settings.url_prefix}/{quote(self._key(reference))}"
 
     def direct_url(self, reference: str) -> str:
         """Today's link into the backend, which expires; the app's own where it serves the file itself.
 
         It works for at least half of ``UPLOADS_URL_EXPIRES`` seconds. Keep the reference, never this.
         """
-        link = direct_link(self._store.backend, self._key(reference), self._store.settings.url_expires)
+        link = direct_link(self._state.backend, self._key(reference), self._state.settings.url_expires)
         return link.url if link is not None else self.url(reference)
 
     def direct_urls(self, references: Iterable[str]) -> dict[str, str]:
@@ -161,18 +161,18 @@ class Uploads:
 
     def open(self, reference: str) -> IO[bytes]:
         """The content as a binary stream, to be closed by the caller. Raises ``FileMissing``."""
-        return self._store.backend.open(self._key(reference))
+        return self._state.backend.open(self._key(reference))
 
     def stat(self, reference: str) -> Stat | None:
         """Size and time of a file; ``None`` if the backend says that it is not there."""
-        return self._store.backend.stat(self._key(reference))
+        return self._state.backend.stat(self._key(reference))
 
     def delete(self, reference: str) -> None:
         """Delete the file, or all files that a comma-joined or JSON list names; silent for what is gone already."""
-        store = self._store
-        for key in keys.parse(reference, prefix=store.settings.prefix, url_prefix=store.settings.url_prefix):
-            store.backend.delete(key)
-            logger.info("deleted %s from %s", ascii(key), store.backend.name)
+        state = self._state
+        for key in keys.parse(reference, prefix=state.settings.prefix, url_prefix=state.settings.url_prefix):
+            state.backend.delete(key)
+            logger.info("deleted %s from %s", ascii(key), state.backend.name)
             file_deleted.send(_app(), uploads=self, key=key)
 
     def authorize(self, check: Hook) -> Hook:
@@ -190,16 +190,16 @@ class Uploads:
     @property
     def backend(self) -> Backend:
         """The backend of the current app."""
-        return self._store.backend
+        return self._state.backend
 
     # -- inside
 
     @property
-    def _store(self) -> routes.Store:
-        return _installed(self.name).store
+    def _state(self) -> routes.State:
+        return _installed(self.name).state
 
     def _key(self, reference: str) -> str:
-        settings = self._store.settings
+        settings = self._state.settings
         return keys.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
 
     def _build_backend(self, app: Flask, settings: config.Settings) -> Backend:
@@ -228,7 +228,7 @@ class Uploads:
         allow: str | Sequence[str] | None,
         max_size: int | str | None,
     ) -> list[StoredFile]:
-        store, settings = self._store, self._store.settings
+        state, settings = self._state, self._state.settings
         if len(files) > settings.max_files:
             raise UploadTooLarge(f"There are too many files; at most {settings.max_files} at once are allowed.")
         types = settings.allow if allow is None else config.allow_list(allow)
@@ -236,9 +236,9 @@ class Uploads:
             raise ValueError("allow is empty: name the types that are allowed, or leave it out to allow what is set")
         limit = _limit(settings, max_size, self.name)
         jobs = [self._job(file, folder, types, limit) for file in files]
-        routes.warn_of_another_route(_app(), self.name, store)
-        with batch.all_or_nothing(store.backend, jobs):
-            digests = batch.save(store.backend, jobs)
+        routes.warn_of_another_route(_app(), self.name, state)
+        with batch.all_or_nothing(state.backend, jobs):
+            digests = batch.save(state.backend, jobs)
             stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
             for path in stored:
                 file_saved.send(_app(), uploads=self, file=path)
@@ -246,14 +246,14 @@ class Uploads:
 
     def _job(self, file: _Incoming, folder: str, types: Sequence[str], limit: int) -> batch.Job:
         seen = validation.inspect(file.stream, file.filename, allow=types, max_size=limit, field=file.field)
-        prefix = self._store.settings.prefix
+        prefix = self._state.settings.prefix
         key = keys.new(seen.filename, folder=folder, extension=seen.extension, prefix=prefix)
         kept_as = seen.content_type if policy.shown_inline(seen.content_type) else UNKNOWN
         return batch.Job(key, file.stream, seen, kept_as)
 
     def _stored(self, job: batch.Job, sha256: str) -> StoredFile:
         return StoredFile(
-            f"{self._store.settings.prefix}/{job.key}",
+            f"{self._state.settings.prefix}/{job.key}",
             key=job.key,
             filename=job.seen.filename,
             content_type=job.seen.content_type,
@@ -265,7 +265,7 @@ class Uploads:
 
 class _Installed(NamedTuple):
     uploads: Uploads
-    store: routes.Store
+    state: routes.State
 
 
 class _Incoming(NamedTuple):
@@ -291,11 +291,11 @@ def upload_url(reference: str | None, name: str = "uploads") -> str:
 
     For what names no file it is a link that answers 404: one bad row must not take the whole page away.
     """
-    uploads, store = _installed(name)
+    uploads, state = _installed(name)
     try:
         return uploads.url(reference)
     except InvalidKey:
-        return f"{store.settings.url_prefix}/{quote(str(reference), safe='')}"
+        return f"{state.settings.url_prefix}/{quote(str(reference), safe='')}"
 
 
 def _installed(name: str) -> _Installed:
@@ -328,10 +328,10 @@ def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> 
     return limit
 
 
-def _refuse_the_place_of_another(installed: Mapping[str, _Installed], store: routes.Store) -> None:
+def _refuse_the_place_of_another(installed: Mapping[str, _Installed], state: routes.State) -> None:
     for name, (_, other) in installed.items():
-        if other.settings.url_prefix == store.settings.url_prefix:
-            raise ConfigError(f"{store.settings.url_prefix} is served by the Uploads named {name!r} already.")
+        if other.settings.url_prefix == state.settings.url_prefix:
+            raise ConfigError(f"{state.settings.url_prefix} is served by the Uploads named {name!r} already.")
 
 
 def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:

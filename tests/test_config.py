@@ -23,10 +23,19 @@ from flask_persistent_uploads import ConfigError, Uploads, backends, config
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
-from flask_persistent_uploads.config import Secret, Settings, load, size
+from flask_persistent_uploads.config import Secret, Settings, size
 
 from .conftest import MakeApp
 from .servers import ROOT, clean_environment
+
+
+def load(app_config: Mapping[str, Any], environ: Mapping[str, str], **options: Any) -> Settings:
+    """The settings, or all mistakes among their values as ``init_app`` raises them."""
+    settings, problems = config.read(app_config, environ, **options)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
 
 PASSWORD = "hunter2-pa55"
 BUCKET = {"UPLOADS_S3_BUCKET": "photos"}
@@ -146,7 +155,7 @@ def test_dotenv_is_found_upwards_and_puts_nothing_into_the_environment(
 
 
 def settings_of(app: Flask) -> Settings:
-    found = app.extensions["flask_persistent_uploads"]["uploads"].store.settings
+    found = app.extensions["flask_persistent_uploads"]["uploads"].state.settings
     assert isinstance(found, Settings)
     return found
 
@@ -396,7 +405,7 @@ class NotABackend:
 
 
 def backend_of(app: Flask) -> Backend:
-    found = app.extensions["flask_persistent_uploads"]["uploads"].store.backend
+    found = app.extensions["flask_persistent_uploads"]["uploads"].state.backend
     assert isinstance(found, Backend)
     return found
 
@@ -598,4 +607,4 @@ def test_mistakes_of_values_and_of_the_backend_are_told_together(
     ],
 )
 def test_an_endpoint_is_signed_as_browsers_send_it(written: str, signed: str) -> None:
-    assert config.load({"UPLOADS_S3_ENDPOINT_URL": written}, {}, dotenv="").s3_endpoint_url == signed
+    assert load({"UPLOADS_S3_ENDPOINT_URL": written}, {}, dotenv="").s3_endpoint_url == signed

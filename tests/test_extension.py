@@ -225,7 +225,7 @@ class Failing(MemoryBackend):
 
 
 def use(app: Flask, backend: Backend) -> None:
-    app.extensions["flask_persistent_uploads"]["uploads"].store.backend = backend
+    app.extensions["flask_persistent_uploads"]["uploads"].state.backend = backend
 
 
 def five() -> dict[str, list[File]]:

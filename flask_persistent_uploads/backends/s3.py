@@ -143,17 +143,10 @@ class S3Backend(Backend):
         return io.BufferedReader(_Download(answer["Body"], lambda: self._errors(key)), _PIECE)
 
     def stat(self, key: str) -> Stat | None:
-        from botocore.exceptions import ClientError
-
         with self._errors(key):
-            try:
-                answer = self._ask("head_object", Key=self._object(key))
-            except ClientError as error:
-                if _status(error) != 404:
-                    raise
-                # Without a body this may mean the bucket as well, which is broken, not "not there": this would raise.
-                self._ask("list_objects_v2", MaxKeys=1)
-                return None
+            answer = self._head(key)
+        if answer is None:
+            return None
         return Stat(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
 
     def delete(self, key: str) -> None:
@@ -192,6 +185,18 @@ class S3Backend(Backend):
 
     def valid_until(self) -> float | None:
         return self._credentials().expires_at
+
+    def _head(self, key: str) -> Any:
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._ask("head_object", Key=self._object(key))
+        except ClientError as error:
+            if _status(error) != 404:
+                raise
+            # Without a body this may mean the bucket as well, which is broken, not "not there": this would raise.
+            self._ask("list_objects_v2", MaxKeys=1)
+            return None
 
     def _object(self, key: str) -> str:
         return f"{self.prefix}/{keys.check(key)}"
@@ -304,10 +309,8 @@ class S3Backend(Backend):
                 raise
 
     def _bears(self, key: str, mark: dict[str, str]) -> bool:
-        if self.stat(key) is None:
-            return False
-        metadata = self._ask("head_object", Key=self._object(key))["Metadata"]
-        return bool(mark.items() <= metadata.items())
+        answer = self._head(key)
+        return answer is not None and bool(mark.items() <= answer["Metadata"].items())
 
     # -- the client
 

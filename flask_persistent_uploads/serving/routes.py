@@ -37,7 +37,7 @@ class Authorization:
 
 
 @dataclass(slots=True)
-class Store:
+class State:
     """What the routes need to know of one ``Uploads`` in one app."""
 
     settings: Settings
@@ -47,27 +47,27 @@ class Store:
     route_seen: bool = False
 
 
-def warn_of_another_route(app: Flask, name: str, store: Store) -> None:
+def warn_of_another_route(app: Flask, name: str, state: State) -> None:
     """Say once if a route of the app's own answers in place of ours, as the one that served the old folder does."""
-    if store.route_seen:
+    if state.route_seen:
         return
-    store.route_seen = True
+    state.route_seen = True
     try:
-        endpoint, _ = app.url_map.bind("").match(f"{store.settings.url_prefix}/file.png", method="GET")
+        endpoint, _ = app.url_map.bind("").match(f"{state.settings.url_prefix}/file.png", method="GET")
     except HTTPException:  # a rule that redirects, or a converter of the app's own that aborts
         endpoint = "of another kind"
     if endpoint != f"{_BLUEPRINT}{name}.file":
         logger.warning(
             "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %s_URL_PREFIX",
             endpoint,
-            store.settings.url_prefix,
+            state.settings.url_prefix,
             name.upper(),
         )
 
 
-def blueprint(name: str, store: Store) -> Blueprint:
+def blueprint(name: str, state: State) -> Blueprint:
     """The route of one ``Uploads`` in one app."""
-    prefix, url_prefix = store.settings.prefix, store.settings.url_prefix
+    prefix, url_prefix = state.settings.prefix, state.settings.url_prefix
     routes = Blueprint(f"{_BLUEPRINT}{name}", __name__)
 
     def file(path: str) -> Response:
@@ -76,12 +76,12 @@ def blueprint(name: str, store: Store) -> Blueprint:
             key = keys.parse_one(path, prefix=prefix, url_prefix=url_prefix)
         except InvalidKey:
             raise FileMissing(path) from None
-        check = store.authorization.check
+        check = state.authorization.check
         private = check is not None
         if check is not None and not _may_read(check, key):
             raise FileMissing(key)
-        link = direct_link(store.backend, key, store.settings.url_expires, method=request.method)
-        return Redirect(link, private=private) if link is not None else _serve(store, key, private=private)
+        link = direct_link(state.backend, key, state.settings.url_expires, method=request.method)
+        return Redirect(link, private=private) if link is not None else _serve(state, key, private=private)
 
     # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
     # The second rule is for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
@@ -97,17 +97,17 @@ def _may_read(check: Callable[[str, str], bool], key: str) -> bool:
     return allowed
 
 
-def _serve(store: Store, key: str, *, private: bool) -> Response:
+def _serve(state: State, key: str, *, private: bool) -> Response:
     try:
-        stat = store.backend.stat(key)
+        stat = state.backend.stat(key)
         if stat is None:
             raise FileMissing(key)
-        body = store.backend.open(key)
+        body = state.backend.open(key)
     except FileMissing:
-        _log_once(store, key)
+        _log_once(state, key)
         raise
     try:
-        response = _response(store, stat, body)
+        response = _response(state, stat, body)
     except BaseException:
         body.close()
         raise
@@ -117,14 +117,14 @@ def _serve(store: Store, key: str, *, private: bool) -> Response:
     return response
 
 
-def _response(store: Store, stat: Stat, body: IO[bytes]) -> Response:
+def _response(state: State, stat: Stat, body: IO[bytes]) -> Response:
     download_as = policy.download_name(stat.key)
     content_type = content_types.of_name(stat.key) if download_as is None else content_types.UNKNOWN
     response = Response(wrap_file(request.environ, body, 1 << 16), mimetype=content_type, direct_passthrough=True)
     response.headers.extend(policy.SECURITY_HEADERS)
     if download_as is not None:
         response.headers["Content-Disposition"] = content_types.attachment(download_as)
-    if _left_to_the_web_server(store, stat.key, response):
+    if _left_to_the_web_server(state, stat.key, response):
         body.close()
         response.response = []
         return response
@@ -135,11 +135,11 @@ def _response(store: Store, stat: Stat, body: IO[bytes]) -> Response:
     return response
 
 
-def _left_to_the_web_server(store: Store, key: str, response: Response) -> bool:
+def _left_to_the_web_server(state: State, key: str, response: Response) -> bool:
     """Name the file for nginx (``UPLOADS_ACCEL_REDIRECT``) or Apache (Flask's ``USE_X_SENDFILE``) to send."""
-    path = store.backend.filesystem_path(key)
-    if path is not None and store.settings.accel_redirect is not None:
-        response.headers["X-Accel-Redirect"] = f"{store.settings.accel_redirect}/{quote(key)}"
+    path = state.backend.filesystem_path(key)
+    if path is not None and state.settings.accel_redirect is not None:
+        response.headers["X-Accel-Redirect"] = f"{state.settings.accel_redirect}/{quote(key)}"
         return True
     if path is not None and current_app.config["USE_X_SENDFILE"]:
         response.headers["X-Sendfile"] = str(path)
@@ -147,12 +147,12 @@ def _left_to_the_web_server(store: Store, key: str, response: Response) -> bool:
     return False
 
 
-def _log_once(store: Store, key: str) -> None:
+def _log_once(state: State, key: str) -> None:
     """One warning for a missing file, however often a page asks for it."""
-    if key not in store.missing:
-        if len(store.missing) >= _MAX_REMEMBERED:
-            store.missing.clear()
-        store.missing.add(key)
+    if key not in state.missing:
+        if len(state.missing) >= _MAX_REMEMBERED:
+            state.missing.clear()
+        state.missing.add(key)
         logger.warning(
-            "%s is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), store.backend.name
+            "%s is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), state.backend.name
         )

@@ -310,7 +310,7 @@ def test_an_outage_is_a_503_with_retry_after_and_never_a_404(make_app: MakeApp, 
             raise BackendUnavailable("The store for uploads cannot be reached.")
 
     app = make_app(uploads, UPLOADS_BACKEND="memory")
-    app.extensions["flask_persistent_uploads"]["uploads"].store.backend = Broken()
+    app.extensions["flask_persistent_uploads"]["uploads"].state.backend = Broken()
     answer = ask(app, "/uploads/a.png")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
 
