@@ -40,5 +40,5 @@ clean:
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --group dev --editable ".[s3]"
+	$(BIN)/pip install --quiet --group dev --editable ".[s3,cloudinary,imagekit]"
 	touch $@

@@ -343,12 +343,10 @@ def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: 
     ]
     if settings.serve != "redirect":
         problems.append(f"{variables}SERVE={settings.serve} is not served by this version yet: remove it.")
-    if chosen in {"cloudinary", "imagekit"}:
-        problems.append(f"The backend {chosen} is not in this version yet: set {variables}BACKEND to s3 or local.")
     if settings.accel_redirect is not None and chosen != "local":
         problems.append(f"{variables}ACCEL_REDIRECT goes with the backend local, not with {chosen}: remove it.")
-    if settings.public_url is not None and chosen != "s3":
-        problems.append(f"{variables}PUBLIC_URL goes with the backend s3, not with {chosen}: remove it.")
+    if settings.public_url is not None and chosen not in {"s3", "cloudinary"}:
+        problems.append(f"{variables}PUBLIC_URL goes with s3 and cloudinary, not with {chosen}: remove it.")
     if problems:
         raise ConfigError(problems)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -52,3 +53,22 @@ class Stat:
     size: int
     modified: datetime
     sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A derived image: the original cropped to fill ``width`` times ``height`` pixels, in the format that suits."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Leave for a browser to store one file without passing through the app.
+
+    It sends ``fields`` and then the file, in the field ``file``, as ``multipart/form-data`` by POST to ``url``.
+    """
+
+    url: str
+    fields: Mapping[str, str] = field(repr=False)

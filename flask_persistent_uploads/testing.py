@@ -8,6 +8,7 @@ class TestGcsBackend(BackendContract):
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import secrets
@@ -18,8 +19,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from . import content_types
 from .backends.base import Backend
-from .errors import BackendError, BackendRefused, FileExists, FileMissing, InvalidKey
+from .errors import BackendError, BackendRefused, FileExists, FileMissing, InvalidKey, UploadRejected
 
 #: Keys that databases of older apps hold; every backend must take them as they are.
 ODD_KEYS = (
@@ -34,6 +36,11 @@ ODD_KEYS = (
     "no-extension",
     "...",
     "x" * 255,
+    "a_20b.png",
+    "a b.png",
+    "two.png",
+    "two.webp",
+    "v1/two",
 )
 
 #: Not keys; every method must refuse them with ``InvalidKey``.
@@ -55,8 +62,24 @@ NOT_KEYS = (
 )
 
 
+# The smallest files of their type, for services that look into what they are sent.
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=="
+)
+_WEBP = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
+_BEGINNINGS = {"png": _PNG, "webp": _WEBP, "pdf": b"%PDF-1.7\n"}
+
+
+def sample(key: str) -> bytes:
+    """Content that the extension of ``key`` does not belie, and no other key's."""
+    return _BEGINNINGS.get(content_types.extension(key), b"") + key.encode()
+
+
 class BackendContract:
     """Inherit it and give it a fixture ``backend``; each promise is one test."""
+
+    #: Set it to ``False`` for a service that refuses empty files: this must then be an ``UploadRejected``.
+    keeps_empty_files = True
 
     @pytest.fixture
     def backend(self) -> Backend:
@@ -88,9 +111,14 @@ class BackendContract:
         self.save(backend, key, content)
         assert self.read(backend, key) == content
 
-    def test_an_empty_file_is_kept(self, backend: Backend, key: str) -> None:
-        self.save(backend, key, b"")
-        assert self.read(backend, key) == b""
+    def test_an_empty_file_is_kept_or_refused_in_words(self, backend: Backend, key: str) -> None:
+        if self.keeps_empty_files:
+            self.save(backend, key, b"")
+            assert self.read(backend, key) == b""
+        else:
+            with pytest.raises(UploadRejected, match="empty"):
+                self.save(backend, key, b"")
+            assert backend.stat(key) is None
 
     def test_a_large_file_is_kept(self, backend: Backend, key: str) -> None:
         content = secrets.token_bytes(1 << 20) * 21
@@ -176,7 +204,7 @@ class BackendContract:
         assert backend.stat(key) is None
 
     def test_delete_removes_that_key_and_no_other(self, backend: Backend, key: str) -> None:
-        others = [f"{key}x", f"{key}.png", f"{key}-dir/a"]
+        others = [f"{key}x", f"{key}.txt", f"{key}-dir/a"]
         for other in [key, *others]:
             self.save(backend, other)
         backend.delete(key)
@@ -196,11 +224,18 @@ class BackendContract:
     @pytest.mark.parametrize("odd", ODD_KEYS)
     def test_keys_of_older_apps_are_taken_as_they_are(self, backend: Backend, key: str, odd: str) -> None:
         name = f"{key}/{odd}"
-        self.save(backend, name, odd.encode())
-        assert self.read(backend, name) == odd.encode()
+        self.save(backend, name, sample(name))
+        assert self.read(backend, name) == sample(name)
         assert [entry.key for entry in backend.entries(f"{key}/")] == [name]
         backend.delete(name)
         assert backend.stat(name) is None
+
+    def test_no_two_keys_share_a_file(self, backend: Backend, key: str) -> None:
+        names = [f"{key}/{odd}" for odd in ODD_KEYS]
+        for name in names:
+            self.save(backend, name, sample(name))
+        assert sorted(entry.key for entry in backend.entries(f"{key}/")) == sorted(names)
+        assert [name for name in names if self.read(backend, name) != sample(name)] == []
 
     @pytest.mark.parametrize("bad", NOT_KEYS)
     def test_what_is_no_key_is_refused_by_every_method(self, backend: Backend, bad: str) -> None:

@@ -12,7 +12,11 @@ import pytest
 from flask import Flask
 
 from flask_persistent_uploads import Uploads
+from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
+from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 
+from .fakes.cloudinary import FakeCloudinary
+from .fakes.imagekit import FakeImageKit
 from .servers import S3Server, clean_environment
 
 PNG = (
@@ -21,6 +25,8 @@ PNG = (
 )
 
 MakeApp = Callable[..., Flask]
+
+BACKENDS = ("memory", "local", "s3", "cloudinary", "imagekit")
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +55,22 @@ def s3_server() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cloudinary_server() -> Iterator[FakeCloudinary]:
+    with FakeCloudinary() as server:
+        account = server.add()
+        account.admin_limit, account.max_bytes = 1 << 30, dict.fromkeys(account.max_bytes, 1 << 30)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def imagekit_server() -> Iterator[FakeImageKit]:
+    with FakeImageKit() as server:
+        account = server.add()
+        account.max_bytes = dict.fromkeys(account.max_bytes, 1 << 30)
+        yield server
+
+
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:
     """``make_app(UPLOADS_X=…)``: an app with the extension, configured by ``app.config``."""
@@ -62,13 +84,32 @@ def make_app(tmp_path: Path) -> MakeApp:
     return make
 
 
-@pytest.fixture(params=["memory", "local", "s3"])
+@pytest.fixture(params=BACKENDS)
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
     """The settings that choose each backend in turn."""
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        return server.environment()
-    return {"UPLOADS_BACKEND": request.param}
+    return settings_of(request.param, request)
+
+
+def settings_of(backend: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """What an operator sets to choose ``backend``, and nothing else."""
+    if backend in {"memory", "local"}:
+        return {"UPLOADS_BACKEND": backend}
+    server = request.getfixturevalue(f"{backend}_server")
+    if isinstance(server, FakeCloudinary):
+        return {
+            "UPLOADS_CLOUDINARY_URL": "cloudinary://key:secret@demo",
+            "UPLOADS_CLOUDINARY_UPLOAD_PREFIX": server.url,
+            "UPLOADS_PUBLIC_URL": f"{server.url}/demo",
+        }
+    if isinstance(server, FakeImageKit):
+        return {
+            "UPLOADS_IMAGEKIT_PRIVATE_KEY": "private_x",
+            "UPLOADS_IMAGEKIT_PUBLIC_KEY": "public_x",
+            "UPLOADS_IMAGEKIT_URL_ENDPOINT": f"{server.url}/ik/demo",
+            "UPLOADS_IMAGEKIT_BASE_URL": server.url,
+        }
+    assert isinstance(server, S3Server)
+    return server.environment()
 
 
 @pytest.fixture
@@ -82,3 +123,17 @@ def app(make_app: MakeApp, uploads: Uploads, settings: dict[str, str]) -> Iterat
     app = make_app(uploads, **settings)
     with app.app_context():
         yield app
+
+
+def cloudinary_backend(server: FakeCloudinary, cloud: str = "demo", **options: Any) -> CloudinaryBackend:
+    """The backend on an account of the fake."""
+    account = server.accounts[cloud]
+    given = {"api_key": account.api_key, "api_secret": account.api_secret, "upload_prefix": server.url}
+    return CloudinaryBackend(**{"cloud_name": cloud, "public_url": f"{server.url}/{cloud}", **given, **options})
+
+
+def imagekit_backend(server: FakeImageKit, account_id: str = "demo", **options: Any) -> ImageKitBackend:
+    """The backend on an account of the fake."""
+    account = server.accounts[account_id]
+    given = {"private_key": account.private_key, "public_key": account.public_key, "base_url": server.url}
+    return ImageKitBackend(**{"url_endpoint": f"{server.url}/ik/{account_id}", **given, **options})

@@ -45,7 +45,7 @@ def stop(process: subprocess.Popen[Any], *, within: float = 2.0) -> None:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without anything that chooses a backend or says which platform this is."""
-    starts = ("AWS_", "UPLOADS_", "S3_", "RENDER", "KOYEB", "FLY_", "RAILWAY", "CLOUDINARY", "IMAGEKIT")
+    starts = ("AWS_", "UPLOADS_", "S3_", "RENDER", "KOYEB", "FLY_", "RAILWAY", "CLOUDINARY", "IMAGEKIT", "IMAGE_KIT")
     names = {"BUCKET_NAME", "USE_S3", "MEDIA_ROOT", "DYNO", "K_SERVICE", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(starts) and k not in names}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}

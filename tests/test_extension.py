@@ -440,8 +440,8 @@ def test_direct_urls_are_todays_links_or_the_apps_own(app: Flask, uploads: Uploa
     paths = [uploads.save(PNG, filename="a.png") for _ in range(3)]
     links = uploads.direct_urls(paths)
     assert list(links) == paths
-    if "UPLOADS_S3_BUCKET" in settings:
-        assert all("X-Amz-Signature=" in link for link in links.values())
+    if uploads.backend.name not in {"memory", "local"}:
+        assert all(link.startswith("http://127.0.0.1:") for link in links.values())
         assert links[paths[0]] == app.test_client().get(f"/{paths[0]}").headers["Location"]
     else:
         assert list(links.values()) == [path.url for path in paths]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
 
-from ..config import OURS, Settings
+from ..config import OURS, Secret, Settings
 from ..errors import ConfigError
 from . import s3_services
 from .base import Backend
@@ -48,13 +49,15 @@ def build(name: str, settings: Settings, *, directory: Path, variables: str, env
         return MemoryBackend()
     if name == "s3":
         return _s3(settings, variables, environ)
+    if name == "cloudinary":
+        return _cloudinary(settings, variables, environ)
+    if name == "imagekit":
+        return _imagekit(settings, variables)
     return _third_party(name, settings, variables)
 
 
 def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    problems = []
-    if importlib.util.find_spec("boto3") is None:
-        problems.append("The S3 backend needs boto3: pip install 'flask-persistent-uploads[s3]'.")
+    problems = _missing("boto3", "s3")
     if settings.s3_bucket is None:
         problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
         raise ConfigError(problems)
@@ -82,6 +85,71 @@ def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backe
         session_token=settings.s3_session_token.reveal() if settings.s3_session_token else None,
         prefix=settings.prefix,
         public_url=settings.public_url,
+        timeout=settings.timeout,
+    )
+
+
+def _missing(module: str, extra: str) -> list[str]:
+    if importlib.util.find_spec(module) is not None:
+        return []
+    return [f"The backend {extra} needs {module}: pip install 'flask-persistent-uploads[{extra}]'."]
+
+
+def _needed(settings: Settings, variables: str, problems: list[str], *names: str) -> list[str]:
+    """The values of settings that cannot be left out; raises ``ConfigError`` for these and for ``problems``."""
+    values = {name: getattr(settings, name) for name in names}
+    problems += [f"{variables}{name.upper()} is not set: set it." for name, value in values.items() if value is None]
+    if problems:
+        raise ConfigError(problems)
+    return [value.reveal() if isinstance(value, Secret) else value for value in values.values()]
+
+
+def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
+    from .cloudinary import API, CloudinaryBackend
+
+    problems = _missing("cloudinary", "cloudinary")
+    # The SDK reads this one by itself when it is imported, and fails if it is not right.
+    if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
+        problems.append("CLOUDINARY_URL does not begin with cloudinary://: correct or remove it.")
+    parts, account = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret"), settings.cloudinary_url
+    if account is not None:
+        if settings.cloudinary_cloud_name not in {None, account.cloud_name}:
+            problems.append(
+                f"{settings.sources[parts[0]]} is {settings.cloudinary_cloud_name}, but "
+                f"{settings.sources['cloudinary_url']} names the cloud {account.cloud_name}: remove one of them."
+            )
+        settings = dataclasses.replace(
+            settings,
+            cloudinary_cloud_name=account.cloud_name,
+            cloudinary_api_key=account.api_key,
+            cloudinary_api_secret=account.api_secret,
+        )
+    cloud_name, api_key, api_secret = _needed(settings, variables, problems, *parts)
+    return CloudinaryBackend(
+        cloud_name=cloud_name,
+        api_key=api_key,
+        api_secret=api_secret,
+        prefix=settings.prefix,
+        private=settings.cloudinary_private,
+        public_url=settings.public_url or (account and account.public_url),
+        upload_prefix=settings.cloudinary_upload_prefix or API,
+        timeout=settings.timeout,
+    )
+
+
+def _imagekit(settings: Settings, variables: str) -> Backend:
+    from .imagekit import ImageKitBackend
+
+    private_key, url_endpoint = _needed(
+        settings, variables, _missing("imagekitio", "imagekit"), "imagekit_private_key", "imagekit_url_endpoint"
+    )
+    return ImageKitBackend(
+        private_key=private_key,
+        url_endpoint=url_endpoint,
+        public_key=settings.imagekit_public_key,
+        prefix=settings.prefix,
+        private=settings.imagekit_private,
+        base_url=settings.imagekit_base_url,
         timeout=settings.timeout,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, ClassVar
 
-from ..stored import Stat
+from ..stored import Stat, Ticket, Variant
 
 
 class Backend(ABC):
@@ -76,4 +76,18 @@ class Backend(ABC):
 
     def filesystem_path(self, key: str) -> Path | None:
         """Where the file lies on this machine's disk, if it does; the file need not exist."""
+        return None
+
+    def variant_url(self, key: str, variant: Variant, *, signed_at: int, expires_in: int) -> str | None:
+        """A direct url of a derived image that the service makes itself; ``None`` where it does not. No network."""
+        return None
+
+    def sign_upload(
+        self, key: str, *, content_type: str, max_size: int, signed_at: int, expires_in: int
+    ) -> Ticket | None:
+        """Leave to store this one file from a browser; ``None`` where the backend cannot give it. No network.
+
+        What a service cannot be told to refuse, ``stat`` must show before the key is kept: the file may be larger
+        than ``max_size`` bytes where the service signs no size, and is not there where another kind was sent.
+        """
         return None

@@ -10,15 +10,12 @@ import contextlib
 import hashlib
 import io
 import itertools
-import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime
 from functools import lru_cache
-from threading import Lock, Thread
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -27,7 +24,6 @@ from ..errors import (
     BackendError,
     BackendFull,
     BackendRefused,
-    BackendTimeout,
     BackendUnavailable,
     FileExists,
     FileMissing,
@@ -35,7 +31,7 @@ from ..errors import (
     WrongLength,
 )
 from ..stored import Stat
-from . import s3_services
+from . import remote, s3_services
 from .base import Backend
 from .sigv4 import MAX_EXPIRES, Credentials, presign
 
@@ -45,7 +41,6 @@ if TYPE_CHECKING:
 ONE_REQUEST = 16 << 20  # bytes; above, a file goes up in parts
 _PART = 6 << 20  # bytes, near the smallest that S3 takes (5 MiB), so that the two in flight stay small
 _MAX_PARTS = 10_000
-_PIECE = 1 << 18
 
 _CACHE = "private, max-age=31536000, immutable"  # what lies under a key never changes
 
@@ -65,20 +60,6 @@ _REFUSALS = {
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}
 _SLOW = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "RequestTimeout"}
-
-
-class _ForkGuard:
-    """A lock that a child process does not inherit in the locked state."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self.lock = Lock()
-
-
-_building = _ForkGuard()
 
 
 class S3Backend(Backend):
@@ -120,7 +101,7 @@ class S3Backend(Backend):
         self._static = (
             Credentials(access_key_id, secret_access_key or "", session_token) if access_key_id is not None else None
         )
-        self._clients: dict[int, tuple[Any, S3Client]] = {}
+        self._session_and_client = remote.PerProcess(self._build)
 
     def __str__(self) -> str:
         host = urlsplit(self._endpoint_url).netloc.rpartition("@")[2]
@@ -140,7 +121,7 @@ class S3Backend(Backend):
     def open(self, key: str) -> IO[bytes]:
         with self._errors(key):
             answer = self._ask("get_object", Key=self._object(key))
-        return io.BufferedReader(_Download(answer["Body"], lambda: self._errors(key)), _PIECE)
+        return io.BufferedReader(remote.Download(answer["Body"], lambda: self._errors(key)), remote.PIECE)
 
     def stat(self, key: str) -> Stat | None:
         with self._errors(key):
@@ -208,30 +189,23 @@ class S3Backend(Backend):
     # -- saving
 
     def _save_at_once(self, key: str, stream: IO[bytes], size: int, options: dict[str, Any], *, overwrite: bool) -> str:
-        start = stream.tell()
         # Content-MD5, because every S3 service checks it; x-amz-checksum-* is refused by some (Backblaze B2).
-        # Both digests come from one reading: what the service confirms by the one, the other names.
-        md5, sha256, found = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-        while piece := stream.read(_PIECE):
-            found += len(piece)
-            md5.update(piece)
-            sha256.update(piece)
-        if found != size:
-            raise WrongLength(key, expected=size, found=found)
-        mark = {"sha256": sha256.hexdigest()}
+        digests, body = remote.read_through(key, stream, size), remote.Rest(stream)
+        mark = {"sha256": digests.sha256.hexdigest()}
 
         def put(condition: dict[str, Any]) -> None:
+            body.seek(0)
             self._client().put_object(
                 Bucket=self.bucket,
-                Body=cast("IO[bytes]", _Rest(stream, start)),
-                ContentMD5=_base64(md5),
+                Body=cast("IO[bytes]", body),
+                ContentMD5=_base64(digests.md5),
                 Metadata=mark,
                 **options,
                 **condition,
             )
 
         self._once(key, mark, put, overwrite=overwrite)
-        return sha256.hexdigest()
+        return mark["sha256"]
 
     def _save_in_parts(
         self, key: str, stream: IO[bytes], size: int, options: dict[str, Any], *, overwrite: bool
@@ -315,36 +289,11 @@ class S3Backend(Backend):
     # -- the client
 
     def _ask(self, operation: str, **parameters: Any) -> Any:
-        """One call that is no upload, within the timeout by our own clock.
-
-        The SDK's timeouts are for one read each: a service that sends a byte now and then would keep us for ever. The
-        thread that waits for it then ends with its connection.
-        """
-        answer: Future[Any] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(getattr(self._client(), operation)(Bucket=self.bucket, **parameters))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
-                answer.set_exception(error)
-
-        Thread(target=ask, name=f"uploads-{operation}", daemon=True).start()
-        try:
-            return answer.result(self.timeout)
-        except FutureTimeout:
-            raise BackendTimeout("The store for uploads did not answer in time.") from None
+        """One call that is no upload, within the timeout."""
+        return remote.within(self.timeout, lambda: getattr(self._client(), operation)(Bucket=self.bucket, **parameters))
 
     def _client(self) -> S3Client:
-        return self._session_and_client()[1]
-
-    def _session_and_client(self) -> tuple[Any, S3Client]:
-        """One for each process: a client that was used before a fork mixes up the answers of its children."""
-        pid = os.getpid()
-        if pid not in self._clients:
-            with _building.lock:
-                if pid not in self._clients:
-                    self._clients = {pid: self._build()}
-        return self._clients[pid]
+        return self._session_and_client.get()[1]
 
     def _build(self) -> tuple[Any, S3Client]:
         import boto3
@@ -393,7 +342,7 @@ class S3Backend(Backend):
         from botocore.exceptions import NoCredentialsError
 
         with self._errors(None):
-            found = self._session_and_client()[0].get_credentials()
+            found = self._session_and_client.get()[0].get_credentials()
             if found is None:
                 raise NoCredentialsError
             frozen = found.get_frozen_credentials()
@@ -419,51 +368,9 @@ class S3Backend(Backend):
         except boto.ParamValidationError as error:
             raise BackendRefused("The name of the bucket or the key cannot be one of S3's.", key=key) from error
         except boto.ReadTimeoutError as error:
-            raise BackendTimeout("The store for uploads did not answer in time.", key=key) from error
+            raise remote.timed_out(key) from error
         except boto.BotoCoreError as error:
-            raise BackendUnavailable("The store for uploads cannot be reached.", key=key) from error
-
-
-class _Rest:
-    """What follows ``start`` in a stream, as a body: boto3 rewinds to 0 before it tries again."""
-
-    def __init__(self, stream: IO[bytes], start: int) -> None:
-        self._stream = stream
-        self._start = start
-        stream.seek(start)
-
-    def read(self, size: int = -1) -> bytes:
-        # urllib3 asks for 16 KB at a time, and sends as well what is more.
-        return self._stream.read(size if size < 0 else max(size, _PIECE))
-
-    def tell(self) -> int:
-        return self._stream.tell() - self._start
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._stream.seek(offset + self._start if whence == io.SEEK_SET else offset, whence)
-        return self.tell()
-
-
-class _Download(io.RawIOBase):
-    """The body of an answer as a stream, whose failures are ours and which ends only where the object does."""
-
-    def __init__(self, body: Any, errors: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
-        self._body = body
-        self._errors = errors
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with self._errors():
-            data = self._body.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._body.close()
-        super().close()
+            raise remote.unreachable(key) from error
 
 
 @lru_cache(maxsize=1024)

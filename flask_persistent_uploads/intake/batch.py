@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from typing import IO
 
 from ..backends.base import Backend
-from ..errors import BackendError, BackendFull, BackendRefused, BackendTimeout, FileExists, InvalidKey
+from ..errors import (
+    BackendError,
+    BackendFull,
+    BackendRefused,
+    BackendTimeout,
+    FileExists,
+    InvalidKey,
+    UploadRejected,
+)
 from .validation import Inspected
 
 logger = logging.getLogger("flask_persistent_uploads")
 
 
 # Refusals: the backend has said that it stored nothing.
-_NOTHING_STORED = (BackendRefused, BackendFull, FileExists, InvalidKey)
+_NOTHING_STORED = (BackendRefused, BackendFull, FileExists, InvalidKey, UploadRejected)
 
 
 @dataclass(slots=True)

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
+from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.testing import BackendContract
 
+from ..conftest import cloudinary_backend, imagekit_backend
+from ..fakes.cloudinary import FakeCloudinary
+from ..fakes.imagekit import FakeImageKit
 from ..servers import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, S3Server
 
 
@@ -45,3 +50,35 @@ class TestS3(BackendContract):
             access_key_id=ACCESS_KEY_ID,
             secret_access_key=SECRET_ACCESS_KEY,
         )
+
+
+class TestCloudinary(BackendContract):
+    keeps_empty_files = False
+
+    @pytest.fixture
+    def backend(self, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
+        return cloudinary_backend(cloudinary_server)
+
+
+class TestPrivateCloudinary(BackendContract):
+    keeps_empty_files = False
+
+    @pytest.fixture
+    def backend(self, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
+        return cloudinary_backend(cloudinary_server, private=True)
+
+
+class TestImageKit(BackendContract):
+    keeps_empty_files = False
+
+    @pytest.fixture
+    def backend(self, imagekit_server: FakeImageKit) -> ImageKitBackend:
+        return imagekit_backend(imagekit_server)
+
+
+class TestPrivateImageKit(BackendContract):
+    keeps_empty_files = False
+
+    @pytest.fixture
+    def backend(self, imagekit_server: FakeImageKit) -> ImageKitBackend:
+        return imagekit_backend(imagekit_server, private=True)

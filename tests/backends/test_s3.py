@@ -37,7 +37,7 @@ from flask_persistent_uploads.errors import (
 )
 
 from ..conftest import PNG, MakeApp
-from ..fakes import Behaviour, Exchange, ScriptedS3, answer, close, drip, forward, half, in_turn, silent, where
+from ..fakes.scripted import Behaviour, Exchange, ScriptedS3, answer, close, drip, forward, half, in_turn, silent, where
 from ..servers import ACCESS_KEY_ID, BUCKET, ROOT, SECRET_ACCESS_KEY, S3Server, clean_environment, free_ports
 
 SMALL = b"content"

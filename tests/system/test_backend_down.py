@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..fakes import Behaviour, ScriptedS3, answer, silent
+from ..fakes.scripted import Behaviour, ScriptedS3, answer, silent
 from ..servers import Gunicorn, S3Server, free_ports
 from .client import form, once
 from .test_redeploy import APP

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import settings_of
 from ..servers import Gunicorn, S3Server
 from .client import fetch, form, once, save
 from .test_redeploy import APP
@@ -47,6 +48,21 @@ def test_200_mb_come_in_and_the_memory_stays_flat(
         highest = memory(worker, "VmHWM")
         assert answer.status == 200
     assert highest - idle < 40 << 20, (idle, highest)  # of which the SDK, imported with the first upload, takes 25
+
+
+@pytest.mark.parametrize("megabytes", [20, 120])
+@pytest.mark.parametrize("backend", ["cloudinary", "imagekit"])
+def test_large_files_go_to_a_service_and_the_memory_stays_flat(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, megabytes: int
+) -> None:
+    environment = {"UPLOADS_MAX_SIZE": "300MB"} | settings_of(backend, request)
+    with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
+        (worker,) = server.workers()
+        idle = memory(worker, "VmRSS")
+        answer = once(server.url, "POST", "/save", large_form(megabytes * MEGABYTE))
+        highest = memory(worker, "VmHWM")
+        assert answer.status == 200
+    assert highest - idle < 40 << 20, (idle, highest)  # with the SDK, imported with the first upload
 
 
 def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Server, tmp_path: Path) -> None:
