@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values, find_dotenv
 
@@ -50,15 +50,6 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled")
-
-
-class CloudinaryAccount(NamedTuple):
-    """What a ``CLOUDINARY_URL`` says; ``public_url`` where the account delivers from a host of its own."""
-
-    cloud_name: str
-    api_key: str
-    api_secret: Secret
-    public_url: str | None
 
 
 def size(raw: object) -> int:
@@ -128,17 +119,6 @@ def _web_address(raw: object) -> str:
     # The host as browsers send it, because it is signed: in small letters, without the scheme's own port.
     host = parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}[parts.scheme])
     return f"{parts.scheme}://{host}{parts.path}"
-
-
-def _cloudinary_url(raw: object) -> CloudinaryAccount:
-    """The cloud keeps its capitals and the rest is percent-decoded, neither of which Cloudinary's SDK does."""
-    found = re.fullmatch(r"cloudinary://([^:@/]+):([^@]+)@([A-Za-z0-9_-]+)(?:/([^?]*))?(?:\?.*)?", str(raw).strip())
-    if not found:
-        raise ValueError("an address such as cloudinary://<api key>:<api secret>@<cloud name>")
-    key, secret, cloud_name, host = found.groups()
-    return CloudinaryAccount(
-        cloud_name, unquote(key), Secret(unquote(secret)), _web_address(f"https://{host}") if host else None
-    )
 
 
 def _cloud_name(raw: object) -> str:
@@ -221,7 +201,7 @@ class Settings:
     s3_access_key_id: str | None = _variable(native=("AWS_ACCESS_KEY_ID",))
     s3_secret_access_key: Secret | None = _variable(_secret, native=("AWS_SECRET_ACCESS_KEY",))
     s3_session_token: Secret | None = _variable(_secret, native=("AWS_SESSION_TOKEN",))
-    cloudinary_url: CloudinaryAccount | None = _variable(_cloudinary_url, native=("CLOUDINARY_URL",))
+    cloudinary_url: Secret | None = _variable(_secret, native=("CLOUDINARY_URL",))
     cloudinary_cloud_name: str | None = _variable(_cloud_name, native=("CLOUDINARY_CLOUD_NAME",))
     cloudinary_api_key: str | None = _variable(native=("CLOUDINARY_API_KEY",))
     cloudinary_api_secret: Secret | None = _variable(_secret, native=("CLOUDINARY_API_SECRET",))
@@ -303,7 +283,7 @@ def _candidates(
 
 def _shown(row: dataclasses.Field[Any], raw: object) -> str:
     """The value as a message may repeat it: nothing of what could hold a secret."""
-    hidden = row.metadata["parse"] in (_secret, _web_address, _cloudinary_url)
+    hidden = row.metadata["parse"] in (_secret, _web_address)
     return "not right" if hidden else repr(raw)
 
 

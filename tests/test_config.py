@@ -21,6 +21,8 @@ from flask import Flask
 
 from flask_persistent_uploads import ConfigError, Uploads, backends, config
 from flask_persistent_uploads.backends.base import Backend
+from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend, read_url
+from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.config import Secret, Settings, size
@@ -56,9 +58,16 @@ SAMPLES: dict[str, tuple[tuple[str, str, str], object]] = {
     "cloudinary_cloud_name": (("a", "b", "c"), "a"),
     "cloudinary_api_key": (("123", "b", "c"), "123"),
     "cloudinary_api_secret": (("a", "b", "c"), Secret("a")),
+    "cloudinary_upload_prefix": (
+        ("https://api-eu.cloudinary.com/", "https://b", "https://c"),
+        "https://api-eu.cloudinary.com",
+    ),
+    "cloudinary_private": (("Yes", "1", "on"), True),
     "imagekit_private_key": (("a", "b", "c"), Secret("a")),
     "imagekit_public_key": (("a", "b", "c"), "a"),
     "imagekit_url_endpoint": (("https://ik.io/a/", "https://b", "https://c"), "https://ik.io/a"),
+    "imagekit_base_url": (("http://127.0.0.1:9000", "https://b", "https://c"), "http://127.0.0.1:9000"),
+    "imagekit_private": (("Yes", "1", "on"), True),
     "prefix": (("/media/files/", "b", "c"), "media/files"),
     "url_prefix": (("media/", "b", "c"), "/media"),
     "url_expires": (("604800", "1", "7200"), 604800),
@@ -423,7 +432,10 @@ def test_somebody_elses_backend_gets_the_variables_of_its_name(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"UPLOADS_BACKEND": "s4"}, r"UPLOADS_BACKEND is 's4', which is not known: set it to local, s3, memory"),
+        (
+            {"UPLOADS_BACKEND": "s4"},
+            r"UPLOADS_BACKEND is 's4', which is not known: set it to local, s3, cloudinary, imagekit, memory or module",
+        ),
         ({"UPLOADS_BACKEND": "no.such:Thing"}, r"'no\.such:Thing', which cannot be imported"),
         ({"UPLOADS_BACKEND": f"{__name__}:Missing"}, r":Missing', which cannot be imported"),
         ({"UPLOADS_BACKEND": f"{__name__}:NotABackend"}, r":NotABackend', which is not a subclass of Backend"),
@@ -448,14 +460,25 @@ def test_somebody_elses_backend_gets_the_variables_of_its_name(
         ),
         (
             {"UPLOADS_CLOUDINARY_URL": PASSWORD},
-            r"The backend cloudinary is not in this version yet: set UPLOADS_BACKEND to s3 or local\.",
+            r"UPLOADS_CLOUDINARY_URL is not right; set it to an address such as cloudinary://<api key>:<api secret>@",
         ),
+        (
+            {"UPLOADS_CLOUDINARY_URL": f"cloudinary://k:{PASSWORD}@a", "UPLOADS_CLOUDINARY_CLOUD_NAME": "b"},
+            r"UPLOADS_CLOUDINARY_CLOUD_NAME names another cloud than UPLOADS_CLOUDINARY_URL: remove it\.",
+        ),
+        (
+            {"UPLOADS_CLOUDINARY_CLOUD_NAME": "a"},
+            r"UPLOADS_CLOUDINARY_API_KEY is not set: set it\.\nUPLOADS_CLOUDINARY_API_SECRET is not set: set it\.",
+        ),
+        ({"UPLOADS_CLOUDINARY_CLOUD_NAME": "a/b"}, r"CLOUD_NAME is 'a/b'; set it to the cloud's name alone"),
+        ({"UPLOADS_IMAGEKIT_PRIVATE_KEY": PASSWORD}, r"UPLOADS_IMAGEKIT_URL_ENDPOINT is not set: set it\."),
+        ({"UPLOADS_IMAGEKIT_URL_ENDPOINT": "https://ik.io/a"}, r"UPLOADS_IMAGEKIT_PRIVATE_KEY is not set: set it\."),
         ({"UPLOADS_SERVE": "proxy"}, r"UPLOADS_SERVE=proxy is not served by this version yet: remove it\."),
         ({"UPLOADS_FALLBACK": "local:./u"}, r"UPLOADS_FALLBACK is set, which this version does not serve yet: remove"),
         ({"UPLOADS_STORE_ID": "x"}, r"UPLOADS_STORE_ID is set, which this version does not serve yet: remove it\."),
         (
             {"UPLOADS_PUBLIC_URL": "https://cdn.example"},
-            r"UPLOADS_PUBLIC_URL goes with the backend s3, not with local: remove it\.",
+            r"UPLOADS_PUBLIC_URL goes with s3 and cloudinary, not with local: remove it\.",
         ),
     ],
 )
@@ -467,26 +490,116 @@ def test_an_app_that_cannot_work_does_not_start_and_says_the_remedy(
     assert PASSWORD not in f"{caught.value} {caught.value!r}".replace(":PASSWORD", "")
 
 
+@pytest.mark.parametrize(
+    ("url", "account"),
+    [
+        ("cloudinary://key:secret@MyCloud", ("MyCloud", "key", "secret", None)),
+        ("cloudinary://1234:s%2Fx%40y@a-b", ("a-b", "1234", "s/x@y", None)),
+        ("cloudinary://key:secret@cloud/", ("cloud", "key", "secret", None)),
+        ("cloudinary://key:secret@cloud?secure=false&timeout=5&signature_version=2", ("cloud", "key", "secret", None)),
+        ("cloudinary://key:secret@cloud/media.example.com", ("cloud", "key", "secret", "https://media.example.com")),
+    ],
+)
+def test_a_cloudinary_url_is_read_as_it_is_written(url: str, account: tuple[str | None, ...]) -> None:
+    assert read_url(url) == account
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://key:secret@cloud", "cloudinary://key@cloud", "cloudinary://key:secret@", "cloudinary://k:s@a b"],
+)
+def test_what_is_no_cloudinary_url_is_refused_with_what_it_should_be(url: str) -> None:
+    with pytest.raises(ValueError, match="an address such as cloudinary://"):
+        read_url(url)
+
+
+def test_a_cloudinary_url_that_the_sdk_cannot_import_with_is_told_at_start(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDINARY_URL", f"https://{PASSWORD}")
+    with pytest.raises(
+        ConfigError, match="CLOUDINARY_URL does not begin with cloudinary://: correct or remove it"
+    ) as caught:
+        make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@cloud")
+    assert PASSWORD not in str(caught.value)
+
+
+def test_an_account_of_cloudinary_that_another_backend_was_chosen_over_is_left_alone(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDINARY_URL", "nonsense")
+    assert backend_of(make_app(UPLOADS_BACKEND="memory")).name == "memory"
+
+
+def test_the_settings_of_cloudinary_and_imagekit_reach_their_backends(make_app: MakeApp) -> None:
+    cloudinary = backend_of(
+        make_app(
+            UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@MyCloud/media.example.com",
+            UPLOADS_CLOUDINARY_PRIVATE=True,
+            UPLOADS_CLOUDINARY_UPLOAD_PREFIX="https://api-eu.cloudinary.com",
+            UPLOADS_PREFIX="media",
+            UPLOADS_TIMEOUT=9,
+        )
+    )
+    assert isinstance(cloudinary, CloudinaryBackend)
+    assert (cloudinary.cloud_name, cloudinary.prefix, cloudinary.timeout) == ("MyCloud", "media", 9)
+    assert cloudinary.url("a.png", signed_at=0, expires_in=60).startswith(
+        "https://api-eu.cloudinary.com/v1_1/MyCloud/image/download?"
+    )
+    public = backend_of(make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@MyCloud/media.example.com"))
+    assert (
+        public.url("a.png", signed_at=0, expires_in=60) == "https://media.example.com/image/upload/v1/uploads/a_2epng"
+    )
+    plain = backend_of(make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@MyCloud"))
+    assert plain.url("a.png", signed_at=0, expires_in=60) == (
+        "https://res.cloudinary.com/MyCloud/image/upload/v1/uploads/a_2epng"
+    )
+    imagekit = backend_of(
+        make_app(
+            UPLOADS_IMAGEKIT_PRIVATE_KEY="private_x",
+            UPLOADS_IMAGEKIT_URL_ENDPOINT="https://ik.imagekit.io/demo/",
+            UPLOADS_IMAGEKIT_PRIVATE=True,
+            UPLOADS_PREFIX="media",
+            UPLOADS_TIMEOUT=9,
+        )
+    )
+    assert isinstance(imagekit, ImageKitBackend)
+    assert (imagekit.url_endpoint, imagekit.prefix, imagekit.timeout) == ("https://ik.imagekit.io/demo", "media", 9)
+    assert imagekit.url("a.png", signed_at=0, expires_in=60).startswith(
+        "https://ik.imagekit.io/demo/media/a.png?tr=orig-true&ik-t=60&ik-s="
+    )
+
+
 def test_what_is_missing_for_a_bucket_is_told_at_once(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    hide_boto3(monkeypatch)
+    hide_sdks(monkeypatch)
     with pytest.raises(ConfigError) as caught:
         make_app(UPLOADS_BACKEND="s3")
     assert len(caught.value.problems) == 2
 
 
-def hide_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+def hide_sdks(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
 
     def find_spec(name: str, package: str | None = None) -> ModuleSpec | None:
-        return None if name == "boto3" else real(name, package)
+        return None if name in {"boto3", "cloudinary", "imagekitio"} else real(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
 
 
-def test_a_missing_sdk_is_answered_with_the_pip_line(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    hide_boto3(monkeypatch)
-    with pytest.raises(ConfigError, match=r"pip install 'flask-persistent-uploads\[s3\]'"):
-        make_app(**BUCKET, **KEYS)
+REMOTE = {
+    "s3": {**BUCKET, **KEYS},
+    "cloudinary": {"UPLOADS_CLOUDINARY_URL": "cloudinary://key:secret@cloud"},
+    "imagekit": {"UPLOADS_IMAGEKIT_PRIVATE_KEY": "x", "UPLOADS_IMAGEKIT_URL_ENDPOINT": "https://ik.imagekit.io/demo"},
+}
+
+
+@pytest.mark.parametrize("backend", REMOTE)
+def test_a_missing_sdk_is_answered_with_the_pip_line(
+    backend: str, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_sdks(monkeypatch)
+    with pytest.raises(ConfigError, match=rf"pip install 'flask-persistent-uploads\[{backend}\]'"):
+        make_app(**REMOTE[backend])
 
 
 @pytest.mark.parametrize("endpoint", [{}, {"UPLOADS_S3_ENDPOINT_URL": "https://s3.example.com"}], ids=["aws", "custom"])
@@ -521,22 +634,24 @@ def test_the_settings_reach_the_bucket(make_app: MakeApp) -> None:
     assert (backend.bucket, backend.region, backend.prefix) == ("photos", "eu-west-1", "p")
 
 
-def test_the_start_imports_no_sdk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", REMOTE)
+def test_neither_the_start_nor_a_view_imports_an_sdk(backend: str, tmp_path: Path) -> None:
     script = (
-        "import sys; from flask import Flask; from flask_persistent_uploads import Uploads; "
-        "Uploads(Flask('x')); "
-        "print(sorted({'boto3', 'botocore', 's3transfer', 'cloudinary', 'imagekitio', 'PIL', 'sqlalchemy'} "
-        "& sys.modules.keys()), 'flask_persistent_uploads.backends.s3' in sys.modules)"
+        "import sys; from flask import Flask; from flask_persistent_uploads import Uploads; app = Flask('x'); "
+        "Uploads(app); paths = ('/uploads/a.png', '/uploads/a.csv'); "
+        "print({app.test_client().get(path).status for path in paths}); "
+        "print(sorted({'boto3', 'botocore', 'cloudinary', 'imagekitio', 'httpx', 'urllib3', 'PIL', 'sqlalchemy'} "
+        "& sys.modules.keys()))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env=clean_environment(PYTHONPATH=str(ROOT), **BUCKET, **KEYS),
+        env=clean_environment(PYTHONPATH=str(ROOT), **REMOTE[backend]),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ran.stdout.strip() == "[] True"
+    assert ran.stdout.split("\n")[:2] == ["{'302 FOUND'}", "[]"]
 
 
 @pytest.mark.parametrize(

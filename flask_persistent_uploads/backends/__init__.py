@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -105,33 +104,33 @@ def _needed(settings: Settings, variables: str, problems: list[str], *names: str
 
 
 def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    from .cloudinary import API, CloudinaryBackend
+    from .cloudinary import API, Account, CloudinaryBackend, read_url
 
     problems = _missing("cloudinary", "cloudinary")
     # The SDK reads this one by itself when it is imported, and fails if it is not right.
     if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
         problems.append("CLOUDINARY_URL does not begin with cloudinary://: correct or remove it.")
-    parts, account = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret"), settings.cloudinary_url
-    if account is not None:
-        if settings.cloudinary_cloud_name not in {None, account.cloud_name}:
-            problems.append(
-                f"{settings.sources[parts[0]]} is {settings.cloudinary_cloud_name}, but "
-                f"{settings.sources['cloudinary_url']} names the cloud {account.cloud_name}: remove one of them."
-            )
-        settings = dataclasses.replace(
-            settings,
-            cloudinary_cloud_name=account.cloud_name,
-            cloudinary_api_key=account.api_key,
-            cloudinary_api_secret=account.api_secret,
-        )
-    cloud_name, api_key, api_secret = _needed(settings, variables, problems, *parts)
+    if settings.cloudinary_url is None:
+        parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
+        account = Account(*_needed(settings, variables, problems, *parts))
+    else:
+        source, other = settings.sources["cloudinary_url"], settings.cloudinary_cloud_name
+        try:
+            account = read_url(settings.cloudinary_url.reveal())
+            if other not in {None, account.cloud_name}:
+                problems.append(
+                    f"{settings.sources['cloudinary_cloud_name']} names another cloud than {source}: remove it."
+                )
+        except ValueError as error:
+            problems.append(f"{source} is not right; set it to {error}.")
+        _needed(settings, variables, problems)
     return CloudinaryBackend(
-        cloud_name=cloud_name,
-        api_key=api_key,
-        api_secret=api_secret,
+        cloud_name=account.cloud_name,
+        api_key=account.api_key,
+        api_secret=account.api_secret,
         prefix=settings.prefix,
         private=settings.cloudinary_private,
-        public_url=settings.public_url or (account and account.public_url),
+        public_url=settings.public_url or account.public_url,
         upload_prefix=settings.cloudinary_upload_prefix or API,
         timeout=settings.timeout,
     )

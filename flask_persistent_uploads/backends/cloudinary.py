@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from types import ModuleType
 from typing import IO, Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from .. import content_types, keys
 from ..errors import (
@@ -56,6 +56,26 @@ _FORMATS = {"jfif": "jpg", "jpe": "jpg", "jpeg": "jpg"}
 _BLOCKED = frozenset({"pdf", "zip"})
 
 _SIGNATURE_LASTS = 3600  # seconds that a signed upload is taken, from its timestamp
+
+
+class Account(NamedTuple):
+    cloud_name: str
+    api_key: str
+    api_secret: str
+    public_url: str | None = None
+
+
+def read_url(url: str) -> Account:
+    """What a ``CLOUDINARY_URL`` says; the host behind a slash is one that the account delivers from.
+
+    The cloud keeps its capitals and the rest is percent-decoded, neither of which the SDK does. Raises ``ValueError``
+    with what it should be.
+    """
+    found = re.fullmatch(r"cloudinary://([^:@/]+):([^@]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?.*)?", url)
+    if not found:
+        raise ValueError("an address such as cloudinary://<api key>:<api secret>@<cloud name>")
+    key, secret, cloud_name, host = found.groups()
+    return Account(cloud_name, unquote(key), unquote(secret), f"https://{host}" if host else None)
 
 
 class CloudinaryBackend(Backend):
