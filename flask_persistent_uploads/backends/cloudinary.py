@@ -22,7 +22,6 @@ from ..errors import (
     BackendError,
     BackendFull,
     BackendRefused,
-    BackendTimeout,
     BackendUnavailable,
     FileExists,
     FileMissing,
@@ -273,7 +272,7 @@ class CloudinaryBackend(Backend):
                 options["http_headers"] = {"Content-Range": place, "X-Unique-Upload-Id": mark}
             try:
                 answer = self._send(asset, piece, options)
-            except (BackendTimeout, BackendUnavailable):
+            except BackendUnavailable:  # but not after a silence, which has taken its time
                 answer, repeated = self._send(asset, piece, options), True
         return answer, repeated
 

@@ -194,9 +194,9 @@ def is_timeout(error: BaseException | None) -> bool:
     """Whether an error of urllib3, or the one that it was wrapped around, says that time ran out."""
     from urllib3 import exceptions
 
-    return isinstance(error, exceptions.TimeoutError) or isinstance(
-        getattr(error, "reason", None), exceptions.TimeoutError
-    )
+    cause = getattr(error, "reason", None) or error
+    # A connection that was refused is a kind of timeout to urllib3.
+    return isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
 
 
 def _refusal(key: str, answer: urllib3.BaseHTTPResponse) -> BackendRefused | BackendUnavailable | FileMissing:

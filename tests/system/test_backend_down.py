@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import settings_of
+from ..fakes import service
 from ..fakes.scripted import Behaviour, ScriptedS3, answer, silent
 from ..servers import Gunicorn, S3Server, free_ports
 from .client import form, once
@@ -72,3 +74,50 @@ def test_failures_leave_no_thread_and_no_file_open(s3_server: S3Server, tmp_path
             assert once(server.url, "POST", "/save", sent).status == 503
         assert held("fd") <= files + 2
         assert held("task") <= threads + 4  # gthread starts its own as requests come
+
+
+@pytest.mark.parametrize("backend", ["cloudinary", "imagekit"])
+@pytest.mark.parametrize(
+    ("fault", "status", "says"),
+    [
+        (None, 503, b"cannot be reached"),
+        (service.silent, 504, b"did not answer in time"),
+        (service.status(503), 503, b"store for uploads"),
+        (service.status(429), 503, b"limit of calls is reached"),
+        (service.status(401), 502, b"did not take the credentials"),
+    ],
+    ids=["connection refused", "silent", "503", "429", "401"],
+)
+def test_the_same_holds_for_the_other_services(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, fault: service.Fault | None, status: int, says: bytes
+) -> None:
+    environment = {**settings_of(backend, request), "UPLOADS_TIMEOUT": str(TIMEOUT)}
+    with FakeDown(fault or service.silent) as fake:
+        api = fake.url if fault else f"http://127.0.0.1:{free_ports(1)[0]}"
+        environment |= {"UPLOADS_CLOUDINARY_UPLOAD_PREFIX": api, "UPLOADS_IMAGEKIT_BASE_URL": api}
+        if backend == "cloudinary":
+            environment["UPLOADS_CLOUDINARY_URL"] = "cloudinary://key:hidden-half@demo"
+        with Gunicorn(APP, "-k", "gthread", "--threads", "4", environment=environment, folder=tmp_path) as server:
+            begun = time.monotonic()
+            failed = once(server.url, "POST", "/save", form(*(("f", f"{number}.txt", b"x") for number in range(3))))
+            took = time.monotonic() - begun
+            view = once(server.url, "GET", "/uploads/a.png")
+    assert (failed.status, says in failed.data) == (status, True), failed.data
+    assert took < TIMEOUT + 2
+    assert ("Retry-After" in failed.headers) == (status == 503)
+    assert not any(secret in failed.data for secret in (b"hidden-half", b"private_x", b"127.0.0.1"))
+    assert view.status == 302
+
+
+class FakeDown(service.FakeService):
+    """A service that answers every request with the same fault."""
+
+    def __init__(self, fault: service.Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def handle(self, request: service.Request) -> service.Answer:
+        raise NotImplementedError
+
+    def respond(self, request: service.Request) -> service.Answer | None:
+        return self._fault(self, request)

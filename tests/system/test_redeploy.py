@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
-from ..conftest import PNG
-from ..servers import Gunicorn, S3Server
+from ..conftest import PNG, settings_of
+from ..servers import Gunicorn
 from .client import fetch, save
 
 APP = "tests.system.app:app"
+REMOTE = ("s3", "cloudinary", "imagekit")
 
 
 def files() -> list[tuple[str, str, bytes]]:
@@ -31,10 +32,16 @@ def redeploy(server: Gunicorn, folder: Path) -> None:
     folder.mkdir()
 
 
-def test_files_saved_to_s3_are_all_back_after_a_redeploy(s3_server: S3Server, tmp_path: Path) -> None:
-    folder, sent = tmp_path / "machine", files()
+@pytest.mark.parametrize("backend", REMOTE)
+def test_files_saved_to_a_service_are_all_back_after_a_redeploy(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
+    empty_too = backend == "s3"  # the others keep no empty files
+    folder, sent = tmp_path / "machine", [file for file in files() if file[2] or empty_too]
     folder.mkdir()
-    environment = s3_server.environment(S3_BUCKET_NAME="ignored-as-ours-wins", UPLOADS_MAX_SIZE="100MB")
+    environment = {**settings_of(backend, request), "UPLOADS_MAX_SIZE": "100MB"}
+    if backend == "s3":
+        environment["S3_BUCKET_NAME"] = "ignored-as-ours-wins"
     with Gunicorn(APP, "-w", "2", environment=environment, folder=folder) as before:
         saved = save(before.url, *sent)
         redeploy(before, folder)
@@ -72,13 +79,14 @@ def test_files_on_the_machines_own_disk_are_gone_and_the_answer_is_404(tmp_path:
         assert fetch(f"{after.url}/{saved['path']}").status == 404
 
 
+@pytest.mark.parametrize("backend", REMOTE)
 @pytest.mark.parametrize("workers", [["-k", "sync"], ["-k", "gthread", "--threads", "4"], ["-k", "gevent"]])
 def test_every_kind_of_worker_saves_many_files_side_by_side(
-    s3_server: S3Server, tmp_path: Path, workers: list[str]
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, workers: list[str]
 ) -> None:
     rng = random.Random(2)
     sent = [("f", f"{number}.bin", rng.randbytes(200_000)) for number in range(20)]
-    with Gunicorn(APP, *workers, environment=s3_server.environment(), folder=tmp_path) as server:
+    with Gunicorn(APP, *workers, environment=settings_of(backend, request), folder=tmp_path) as server:
         saved = save(server.url, *sent)
         contents = [fetch(f"{server.url}/{file['path']}").data for file in saved]
     assert contents == [content for _, _, content in sent]

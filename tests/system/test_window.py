@@ -11,10 +11,10 @@ import pytest
 
 from flask_persistent_uploads.serving.redirects import window_start
 
-from ..conftest import PNG
+from ..conftest import PNG, settings_of
 from ..servers import BUCKET, Gunicorn, S3Server
 from .client import Answer, fetch, once, save
-from .test_redeploy import APP
+from .test_redeploy import APP, REMOTE
 
 EXPIRES = 3600
 
@@ -30,8 +30,12 @@ def age_of_the_window(path: str) -> float:
     return time.time() - window_start(key, EXPIRES, time.time())
 
 
-def test_workers_processes_and_later_ones_answer_with_the_same_bytes(s3_server: S3Server, tmp_path: Path) -> None:
-    environment = s3_server.environment()
+@pytest.mark.parametrize("backend", REMOTE)
+def test_workers_processes_and_later_ones_answer_with_the_same_bytes(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
+    private = {"UPLOADS_CLOUDINARY_PRIVATE": "1", "UPLOADS_IMAGEKIT_PRIVATE": "1"}  # so that their urls expire, too
+    environment = {**settings_of(backend, request), **private}
     with Gunicorn(APP, "-w", "2", environment=environment, folder=tmp_path) as one:
         # A picture whose window is young enough that ten minutes later it is the same one.
         while age_of_the_window(path := save(one.url, ("f", "a.png", PNG))[0]["path"]) > 1000:
