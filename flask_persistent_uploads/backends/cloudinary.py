@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from types import ModuleType
@@ -47,10 +48,17 @@ _VIDEOS = frozenset(  # and sound, which is the same to Cloudinary
 _KINDS = ("image", "video", "raw")
 
 _LONGEST_ID = 255
+_HEAD = 180  # what is left of the name of a longer one, before its hash
 # What it may find in a picture: none of these can hold a script, as SVG can. A picture is told by its content, so one
 # whose extension lies, as old ones do, is stored all the same.
 _PICTURES = "avif,bmp,gif,heic,heif,ico,jpg,png,tif,tiff,webp"
-_FORMATS = {"jfif": "jpg", "jpe": "jpg", "jpeg": "jpg"}
+# What a file of these extensions is found to be, where it is not the extension itself.
+_FORMATS = {
+    **dict.fromkeys(("jfif", "jpe", "jpeg"), "jpg"),
+    **dict.fromkeys(("tif", "tiff"), "tif,tiff"),
+    "heif": "heic,heif",
+    "m4v": "m4v,mp4",
+}
 # New accounts do not deliver these from the CDN, signed or not; the download endpoint of the API does.
 _BLOCKED = frozenset({"pdf", "zip"})
 
@@ -141,6 +149,8 @@ class CloudinaryBackend(Backend):
         except UploadRejected as error:
             error.filename = filename
             raise
+        if "etag" not in answer:  # nothing was stored: a part got lost there, or somebody else answered
+            raise remote.unreachable(key)
         same = (answer.get("bytes"), answer.get("etag")) == (size, digests.md5.hexdigest())
         if answer.get("existing") and not (repeated and same):  # else our own first attempt had arrived
             raise FileExists(key)
@@ -148,7 +158,7 @@ class CloudinaryBackend(Backend):
         return digests.sha256.hexdigest()
 
     def open(self, key: str) -> IO[bytes]:
-        url = self._download_url(self._asset(key), int(datetime.now(timezone.utc).timestamp()), 3600, attachment=False)
+        url = self._download_url(self._asset(key), int(time.time()), 3600, attachment=False)
         return remote.download(key, url, timeout=self.timeout)
 
     def stat(self, key: str) -> Stat | None:
@@ -157,6 +167,8 @@ class CloudinaryBackend(Backend):
             found = self._ask(_admin().resource, asset, asset.public_id, resource_type=asset.kind)
         except FileMissing:
             return None
+        if "created_at" not in found:
+            raise remote.unreachable(key)
         return _stat(key, found)
 
     def delete(self, key: str) -> None:
@@ -167,14 +179,16 @@ class CloudinaryBackend(Backend):
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         folder = prefix.rpartition("/")[0]
-        start = names.escape(f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/", extension=False)
+        start = names.escape(f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/", extension=False)[:_HEAD]
         for kind in _KINDS:
             more: dict[str, str] = {}
             while True:
                 page = self._ask(
                     _admin().resources, None, resource_type=kind, prefix=start, max_results=500, context=True, **more
                 )
-                for found in page.get("resources", ()):
+                if "resources" not in page:
+                    raise remote.unreachable()
+                for found in page["resources"]:
                     key = self._key(kind, found)
                     if key is not None and key.startswith(prefix):
                         yield _stat(key, found)
@@ -185,6 +199,7 @@ class CloudinaryBackend(Backend):
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
     ) -> str:
+        """As :meth:`Backend.url`, but name and type of what is saved are Cloudinary's choice."""
         asset = self._asset(key)
         if self.private or download_as is not None or asset.extension in _BLOCKED:
             return self._download_url(asset, signed_at, expires_in, attachment=download_as is not None)
@@ -216,7 +231,7 @@ class CloudinaryBackend(Backend):
         }
         if asset.kind != "raw":
             fields["allowed_formats"] = _FORMATS.get(asset.extension, asset.extension)
-        if not asset.tells_the_key:
+        if not _tells_the_key(asset.public_id):
             fields["context"] = "key=" + re.sub(r"([|=])", r"\\\1", key)
         return Ticket(f"{self._api}/{asset.kind}/upload", self._signed(fields))
 
@@ -227,17 +242,19 @@ class CloudinaryBackend(Backend):
         kind = "image" if extension in _IMAGES else "video" if extension in _VIDEOS else "raw"
         public_id = names.escape(f"{self.prefix}/{key}", extension=kind == "raw")
         if len(public_id) > _LONGEST_ID:
-            # No name has "_-", so this is nobody else's; the key itself is then kept beside the file.
+            # No name has "_-", so this is no other key's; the key itself is then kept beside the file.
             end = f".{extension}" if kind == "raw" and public_id.endswith(f".{extension}") else ""
-            public_id = f"{public_id[:180]}_-{hashlib.sha256(key.encode()).hexdigest()[:40]}{end}"
+            public_id = f"{public_id[:_HEAD]}_-{hashlib.sha256(key.encode()).hexdigest()[:40]}{end}"
         return _Asset(key, kind, public_id, extension)
 
     def _key(self, kind: str, found: Mapping[str, Any]) -> str | None:
         """The key of a listed asset; ``None`` for what we did not store."""
         public_id = found["public_id"]
-        key = found.get("context", {}).get("custom", {}).get("key")
         try:
-            key = key or names.unescape(public_id).removeprefix(f"{self.prefix}/")
+            if _tells_the_key(public_id):
+                key = names.unescape(public_id).removeprefix(f"{self.prefix}/")
+            else:
+                key = found.get("context", {}).get("custom", {}).get("key", "")
             asset = self._asset(key)
         except InvalidKey:
             return None
@@ -249,7 +266,8 @@ class CloudinaryBackend(Backend):
         self, asset: _Asset, stream: IO[bytes], size: int, sha256: str, *, overwrite: bool
     ) -> tuple[Mapping[str, Any], bool]:
         """The last answer, and whether a request was repeated: then "it exists" may speak of our own."""
-        context = {"sha256": sha256} if asset.tells_the_key else {"key": asset.key}  # a context holds 255 characters
+        # Not both, as a context is said to hold 255 characters (cloudinary.com/documentation/contextual_metadata).
+        context = {"sha256": sha256} if _tells_the_key(asset.public_id) else {"key": asset.key}
         options = {
             "public_id": asset.public_id,
             "resource_type": asset.kind,
@@ -272,7 +290,8 @@ class CloudinaryBackend(Backend):
                 options["http_headers"] = {"Content-Range": place, "X-Unique-Upload-Id": mark}
             try:
                 answer = self._send(asset, piece, options)
-            except BackendUnavailable:  # but not after a silence, which has taken its time
+            except BackendUnavailable as error:
+                remote.repeat_after(error)
                 answer, repeated = self._send(asset, piece, options), True
         return answer, repeated
 
@@ -329,10 +348,8 @@ class CloudinaryBackend(Backend):
             answer = call(*arguments, **options, **self._pinned)
         except sdk.Error as error:
             raise _refusal(error, key) from error
-        except Exception as error:
-            if type(error) is Exception:  # what the SDK raises for a status that it does not know, such as 502
-                raise remote.unreachable(key) from error
-            raise
+        except Exception as error:  # for a status that the SDK does not know, such as 502, or JSON of somebody else's
+            raise remote.unreachable(key) from error
         if not isinstance(answer, Mapping):
             raise remote.unreachable(key)
         return answer
@@ -346,9 +363,10 @@ class _Asset(NamedTuple):
     public_id: str
     extension: str
 
-    @property
-    def tells_the_key(self) -> bool:
-        return "_-" not in self.public_id
+
+def _tells_the_key(public_id: str) -> bool:
+    """Whether the name was short enough to be kept whole; else the key is in the context beside the file."""
+    return "_-" not in public_id
 
 
 def _sdk() -> None:
@@ -392,8 +410,10 @@ def _refusal(error: Exception, key: str | None) -> BackendError | UploadRejected
         return BackendUnavailable(
             "Cloudinary's limit of calls is reached for now.", key=key, retry_after=_seconds_to_wait(text)
         )
-    if isinstance(error, sdk.NotFound) and key is not None:
-        return FileMissing(key)
+    if isinstance(error, sdk.NotFound):
+        if key is not None and "resource not found" in text.lower():
+            return FileMissing(key)
+        return BackendRefused("There is no such place at Cloudinary (404): correct the address of its API.", key=key)
     if isinstance(error, sdk.AuthorizationRequired):
         return BackendRefused(
             "Cloudinary did not take the credentials: correct the cloud name, the API key and the API secret.", key=key

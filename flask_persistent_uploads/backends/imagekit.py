@@ -202,8 +202,10 @@ class ImageKitBackend(Backend):
         self, place: _Place, body: remote.Rest, size: int, sha256: str, *, overwrite: bool
     ) -> FileUploadResponse | None:
         """Upload, at the second attempt if need be; ``None`` if the first had arrived and only its answer was lost."""
-        with contextlib.suppress(BackendUnavailable):  # but not after a silence, which has taken its time
+        try:
             return self._upload(place, body, sha256, overwrite=overwrite)
+        except BackendUnavailable as error:
+            remote.repeat_after(error)
         try:
             return self._upload(place, body, sha256, overwrite=overwrite)
         except FileExists:

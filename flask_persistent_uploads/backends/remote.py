@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_AT_ONCE = 5  # seconds: what asks us to wait longer is not asked a second time
+
 PIECE = 1 << 18  # bytes that are read, hashed and sent at a time
 
 
@@ -32,6 +34,12 @@ def timed_out(key: str | None = None) -> BackendTimeout:
 
 def unreachable(key: str | None = None) -> BackendUnavailable:
     return BackendUnavailable("The store for uploads cannot be reached.", key=key)
+
+
+def repeat_after(error: BackendUnavailable) -> None:
+    """Raise it if the service asks us to wait. Nor is an upload repeated after a silence, which has taken its time."""
+    if error.retry_after > _AT_ONCE:
+        raise error
 
 
 class _ForkGuard:
@@ -168,14 +176,18 @@ def download(key: str, url: str, *, timeout: float) -> IO[bytes]:
             headers={"Accept-Encoding": "identity"},
             preload_content=False,
             decode_content=False,
-            retries=urllib3.Retry(total=4, connect=1, read=1, redirect=3, status=0, other=0),
+            # Redirects alone: urllib3 logs the url of what it tries again.
+            retries=urllib3.Retry(total=3, connect=False, read=False, redirect=3, status=0, other=0),
             timeout=urllib3.Timeout(connect=min(3.0, timeout / 2), read=timeout),
         )
 
     with _transfer_errors(key):
-        answer = within(timeout, get)
+        try:
+            answer = within(timeout, get)
+        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError):
+            answer = within(timeout, get)  # a kept connection may have been closed meanwhile
     if answer.status != 200:
-        answer.drain_conn()
+        answer.close()
         raise _refusal(key, answer)
     return io.BufferedReader(Download(answer, lambda: _transfer_errors(key)), PIECE)
 
