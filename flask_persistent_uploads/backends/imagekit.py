@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from .. import keys
+from .. import content_types, keys
 from ..errors import (
     BackendError,
     BackendFull,
@@ -24,7 +24,6 @@ from ..errors import (
     BackendTimeout,
     BackendUnavailable,
     FileExists,
-    FileMissing,
     InvalidKey,
     TypeNotAllowed,
     UploadRejected,
@@ -81,7 +80,8 @@ class ImageKitBackend(Backend):
         self._private_key = private_key
         self._public_key = public_key
         self._base_url = base_url
-        self._client = remote.PerProcess(self._build)
+        self._client = remote.PerProcess(lambda: self._build(API))
+        self._uploader = remote.PerProcess(lambda: self._build(UPLOAD_API))
         # Of files stored by this process: ImageKit finds them by a search that may lag behind.
         self._ids: dict[str, str] = {}
 
@@ -118,16 +118,18 @@ class ImageKitBackend(Backend):
 
     def delete(self, key: str) -> None:
         place = self._place(key)
-        file_id = self._ids.pop(place.path, None)
+        file_id = self._ids.get(place.path)
         if file_id is None or not self._delete(key, file_id):
             found = self._find(place)
             if found:
                 self._delete(key, found["fileId"])
+        self._ids.pop(place.path, None)
         self._purge(place)
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         folder = prefix.rpartition("/")[0]
-        folders = [_in_parts(names.escape(f"/{self.prefix}/{folder}".rstrip("/"), extension=False))]
+        start = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
+        folders = ["/" + _in_parts(names.escape(start, extension=False)).rstrip("/")]
         while folders:
             for found in self._list(folders.pop()):
                 if found.get("type") == "folder":
@@ -143,7 +145,9 @@ class ImageKitBackend(Backend):
         attachment = "&ik-attachment=true" if download_as is not None else ""
         return self._signed(f"{self._place(key).path}?{_ORIGINAL}{attachment}", signed_at + expires_in)
 
-    def variant_url(self, key: str, variant: Variant, *, signed_at: int, expires_in: int) -> str:
+    def variant_url(self, key: str, variant: Variant, *, signed_at: int, expires_in: int) -> str | None:
+        if not content_types.of_name(keys.check(key)).startswith("image/"):
+            return None
         what = f"tr=w-{variant.width},h-{variant.height},c-maintain_ratio,f-auto"
         return self._signed(f"{self._place(key).path}?{what}", signed_at + expires_in)
 
@@ -188,7 +192,7 @@ class ImageKitBackend(Backend):
     def _upload(self, place: _Place, body: remote.Rest, sha256: str, *, overwrite: bool) -> FileUploadResponse:
         body.seek(0)
         with self._errors(place.key):
-            return self._client.get().files.upload(
+            answer = self._uploader.get().files.upload(
                 file=(place.name, cast("IO[bytes]", body)),
                 file_name=place.name,
                 folder=place.folder,
@@ -197,6 +201,9 @@ class ImageKitBackend(Backend):
                 is_private_file=self.private,
                 tags=[f"{_TAG}{sha256}"],
             )
+        if getattr(answer, "file_id", None) is None:  # not ImageKit's: nobody knows whether the file is stored
+            raise remote.unreachable(place.key)
+        return answer
 
     def _upload_once(
         self, place: _Place, body: remote.Rest, size: int, sha256: str, *, overwrite: bool
@@ -218,9 +225,7 @@ class ImageKitBackend(Backend):
             return None
 
     def _verify(self, place: _Place, answer: FileUploadResponse, size: int) -> None:
-        file_id = getattr(answer, "file_id", None)
-        if file_id is None:  # an answer that is not ImageKit's
-            raise remote.unreachable(place.key)
+        file_id = cast("str", answer.file_id)
         if (answer.file_path, answer.size) != (place.path, size):
             self._delete(place.key, file_id)
             raise BackendRefused(
@@ -257,11 +262,13 @@ class ImageKitBackend(Backend):
 
     def _delete(self, key: str, file_id: str) -> bool:
         """Whether there was such a file."""
-        try:
-            with self._errors(key):
+        from imagekitio import NotFoundError
+
+        with self._errors(key):
+            try:
                 remote.within(self.timeout, lambda: self._client.get().files.delete(file_id))
-        except FileMissing:
-            return False
+            except NotFoundError:
+                return False
         return True
 
     def _purge(self, place: _Place) -> None:
@@ -281,13 +288,16 @@ class ImageKitBackend(Backend):
 
     # -- the client
 
-    def _build(self) -> ImageKit:
+    def _build(self, address: str) -> ImageKit:
+        """A client for one address: left to itself, the SDK takes address and headers from the environment."""
         import httpx
         from imagekitio import ImageKit
 
+        credentials = base64.b64encode(f"{self._private_key}:".encode()).decode()
         return ImageKit(
             private_key=self._private_key,
-            base_url=self._base_url,
+            base_url=self._base_url or address,
+            default_headers={"Authorization": f"Basic {credentials}"},
             # An upload that was stored, but answered 500, would be sent again and be refused as a double.
             max_retries=0,
             timeout=httpx.Timeout(self.timeout, connect=min(3.0, self.timeout / 2)),
@@ -304,7 +314,7 @@ class ImageKitBackend(Backend):
             raise remote.timed_out(key) from error
         except sdk.APIStatusError as error:
             raise _refusal(error, key) from error
-        except (sdk.ImageKitError, json.JSONDecodeError) as error:
+        except (sdk.ImageKitError, ValueError) as error:  # or what is no JSON
             raise remote.unreachable(key) from error
 
 
@@ -359,20 +369,18 @@ def _refusal(error: Any, key: str | None) -> BackendError | UploadRejected:
     small = text.lower()
     if "already exists" in small and key is not None:
         return FileExists(key)
-    if status == 404 and key is not None:
-        return FileMissing(key)
+    if status == 507 or ("storage" in small and ("limit" in small or "quota" in small or "exceed" in small)):
+        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
     if status in {401, 403}:
         return BackendRefused("ImageKit did not take the credentials: correct the private key.", key=key)
     if status == 429:
         wait = error.response.headers.get("X-RateLimit-Reset", "")  # milliseconds
         seconds = -(-int(wait) // 1000) if wait.isdigit() else 60
         return BackendUnavailable("ImageKit's limit of calls is reached for now.", key=key, retry_after=seconds)
-    if status == 413 or ("size" in small and ("limit" in small or "large" in small)):
+    if status == 413 or "too large" in small or "larger" in small or ("size" in small and "limit" in small):
         return UploadTooLarge(f"The file is too large for this ImageKit plan ({text[:200]}).")
     if "type" in small and ("not supported" in small or "not allowed" in small):
         return TypeNotAllowed("ImageKit does not take files of this type.")
     if status >= 500:
         return BackendUnavailable(f"The store for uploads is not available now ({status}).", key=key)
-    if "storage" in small and ("limit" in small or "quota" in small or "exceed" in small):
-        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
     return BackendRefused(f"ImageKit refused ({status}): {text[:200]}", key=key)

@@ -15,6 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager
 from threading import Lock, Thread
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urljoin
 
 from ..errors import BackendRefused, BackendTimeout, BackendUnavailable, FileMissing, WrongLength
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_REDIRECTS = 3
 _AT_ONCE = 5  # seconds: what asks us to wait longer is not asked a second time
 
 PIECE = 1 << 18  # bytes that are read, hashed and sent at a time
@@ -38,7 +40,7 @@ def unreachable(key: str | None = None) -> BackendUnavailable:
 
 def repeat_after(error: BackendUnavailable) -> None:
     """Raise it if the service asks us to wait. Nor is an upload repeated after a silence, which has taken its time."""
-    if error.retry_after > _AT_ONCE:
+    if isinstance(error.retry_after, int) and error.retry_after > _AT_ONCE:
         raise error
 
 
@@ -68,7 +70,7 @@ class PerProcess(Generic[T]):
         if pid not in self._built:
             with _building.lock:
                 if pid not in self._built:
-                    self._built = {pid: self._build()}
+                    self._built[pid] = self._build()  # its parent's is kept: closing it might wait for its threads
         return self._built[pid]
 
 
@@ -167,29 +169,45 @@ _pool: PerProcess[urllib3.PoolManager] = PerProcess(_connections)
 
 def download(key: str, url: str, *, timeout: float) -> IO[bytes]:
     """The file behind a signed url, from its start. The url is in no error: it opens the file for whoever reads it."""
-    import urllib3
-
-    def get() -> urllib3.BaseHTTPResponse:
-        return _pool.get().request(
-            "GET",
-            url,
-            headers={"Accept-Encoding": "identity"},
-            preload_content=False,
-            decode_content=False,
-            # Redirects alone: urllib3 logs the url of what it tries again.
-            retries=urllib3.Retry(total=3, connect=False, read=False, redirect=3, status=0, other=0),
-            timeout=urllib3.Timeout(connect=min(3.0, timeout / 2), read=timeout),
-        )
-
     with _transfer_errors(key):
-        try:
-            answer = within(timeout, get)
-        except (urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError):
-            answer = within(timeout, get)  # a kept connection may have been closed meanwhile
+        answer = within(timeout, lambda: _follow(url, timeout))
     if answer.status != 200:
         answer.close()
         raise _refusal(key, answer)
     return io.BufferedReader(Download(answer, lambda: _transfer_errors(key)), PIECE)
+
+
+def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
+    """The answer at the end of a few redirects."""
+    from urllib3.exceptions import HTTPError, ProtocolError
+
+    for _ in range(_REDIRECTS + 1):
+        try:
+            answer = _get(url, timeout)
+        except ProtocolError:  # a kept connection had been closed meanwhile
+            answer = _get(url, timeout)
+        location = answer.get_redirect_location()
+        if not location:
+            return answer
+        answer.close()
+        url = urljoin(url, location)
+    raise HTTPError("too many redirects")
+
+
+def _get(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
+    import urllib3
+
+    return _pool.get().request(
+        "GET",
+        url,
+        headers={"Accept-Encoding": "identity"},
+        preload_content=False,
+        decode_content=False,
+        # urllib3 logs the urls of what it tries again and of where it is sent on to.
+        retries=False,
+        redirect=False,
+        timeout=urllib3.Timeout(connect=min(3.0, timeout / 2), read=timeout),
+    )
 
 
 @contextlib.contextmanager

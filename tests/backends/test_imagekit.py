@@ -205,7 +205,9 @@ class TestUrls:
         backend = connect(fake, private=private)
         save(backend, "a.png")
         link = backend.variant_url("a.png", Variant(320, 200), signed_at=int(time.time()), expires_in=60)
+        assert link
         assert ask(link).body == b"derived w-320,h-200,c-maintain_ratio,f-auto: " + PNG
+        assert backend.variant_url("a.csv", Variant(320, 200), signed_at=0, expires_in=60) is None
 
     def test_a_private_file_needs_a_url_that_is_signed_and_has_not_ended(self, fake: Fake) -> None:
         backend, now = connect(fake, private=True), time.time()
@@ -239,7 +241,7 @@ class TestUrls:
     @given(every_key, st.integers(1, 10**7))
     def test_our_signature_is_the_one_of_the_sdk(self, what: dict[str, Any], key: str, window: int) -> None:
         endpoint = "https://ik.imagekit.io/demo"
-        backend = Backend(private_key="private", url_endpoint=endpoint, private=True)
+        backend, key = Backend(private_key="private", url_endpoint=endpoint, private=True), f"{key}/a.png"
         shape: Any = what if "original" in what else {**what, "crop": "maintain_ratio", "format": "auto"}
         theirs = SDK.helper.build_url(
             src=backend._place(key).path, url_endpoint=endpoint, transformation=[shape], expires_in=window

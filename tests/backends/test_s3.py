@@ -207,7 +207,7 @@ def test_a_retry_sends_exactly_what_followed_where_the_stream_stood(
 
 
 def wait(exchange: Exchange) -> None:
-    exchange.server.script.stopping.wait(30)
+    exchange.server.owner.stopping.wait(30)
 
 
 class TestOutages:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import sys
-import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from .loopback import Handler, Loopback
 
 
 class Request(NamedTuple):
@@ -27,17 +26,13 @@ class Request(NamedTuple):
     body: bytes
 
 
-class Exchange(BaseHTTPRequestHandler):
+class Exchange(Handler):
     """One request and its answer, after which the connection is closed."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-    server: _Server
 
     def behave(self) -> None:
         self.close_connection = True
         with contextlib.suppress(ConnectionError, TimeoutError):
-            self.server.script.behaviour(self)
+            self.server.owner.behaviour(self)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = behave  # noqa: N815 - the names are http.server's
 
@@ -45,7 +40,7 @@ class Exchange(BaseHTTPRequestHandler):
         """Read the request's body, or the first ``part`` of it, and log the request."""
         length = int(int(self.headers.get("Content-Length", 0)) * part)
         request = Request(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
-        self.server.script.requests.append(request)
+        self.server.owner.requests.append(request)
         return request
 
     def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -60,44 +55,19 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 Behaviour = Callable[[Exchange], None]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    script: ScriptedS3
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # the client went away
-            super().handle_error(request, client_address)
-
-
-class ScriptedS3:
+class ScriptedS3(Loopback):
     """A context manager; :attr:`url` is the endpoint."""
 
+    handler = Exchange
+
     def __init__(self, behaviour: Behaviour) -> None:
+        super().__init__()
         self.behaviour = behaviour
         self.requests: list[Request] = []
-        self.stopping = threading.Event()
-
-    def __enter__(self) -> ScriptedS3:
-        self._server = _Server(("127.0.0.1", 0), Exchange)
-        self._server.script = self
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
@@ -134,7 +104,7 @@ def close(*, after: float = 1) -> Behaviour:
 
 def silent(exchange: Exchange) -> None:
     exchange.receive()
-    exchange.server.script.stopping.wait(30)
+    exchange.server.owner.stopping.wait(30)
 
 
 def drip(exchange: Exchange) -> None:
@@ -142,7 +112,7 @@ def drip(exchange: Exchange) -> None:
     exchange.receive()
     for byte in b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n":
         exchange.wfile.write(bytes([byte]))
-        if exchange.server.script.stopping.wait(0.22):
+        if exchange.server.owner.stopping.wait(0.22):
             return
 
 

@@ -14,17 +14,17 @@ import io
 import json
 import re
 import socket
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from multipart import MultipartParser, parse_options_header
+
+from .loopback import Handler, Loopback
 
 
 class Upload(NamedTuple):
@@ -84,16 +84,65 @@ class Answer(NamedTuple):
         return cls(status, json.dumps(value).encode(), {**kind, **(headers or {})})
 
 
-Service = TypeVar("Service", bound="FakeService")
 Fault = Callable[["FakeService", Request], "Answer | None"]  # None: the connection is closed without an answer
 
 
-class FakeService(ABC):
+class _Exchange(Handler):
+    """The requests of one connection, which is kept open between them."""
+
+    def behave(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = self.server.owner.respond(Request(self.command, self.path, headers, body))
+            if answer is None:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                self._send(answer)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = behave  # noqa: N815 - the names are http.server's
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if "X-Cut" in answer.headers:
+            self.wfile.write(answer.body[: len(answer.body) // 2])
+            self.close_connection = True
+        elif "X-Drip" in answer.headers:
+            for byte in answer.body:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                if self.server.owner.stopping.wait(float(answer.headers["X-Drip"])):
+                    return
+        else:
+            self.wfile.write(answer.body)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(time.time() if timestamp is None else timestamp, usegmt=True)
+
+
+class FakeService(Loopback, ABC):
     """A context manager; :attr:`url` is its address, :attr:`requests` the log of what came in."""
 
+    handler = _Exchange
+
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
-        self.stopping = threading.Event()
         self.lock = threading.RLock()
         self._faults: list[tuple[str, Fault, int]] = []
 
@@ -118,20 +167,6 @@ class FakeService(ABC):
                 self._faults[at : at + 1] = [(on, fault, times - 1)] if times > 1 else []
                 return fault
         return None
-
-    def __enter__(self: Service) -> Service:
-        self._server = _Server(("127.0.0.1", 0), _Exchange)
-        self._server.service = self
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 # -- faults
@@ -197,69 +232,3 @@ def content(request: Request, data: bytes, content_type: str, headers: Mapping[s
     if first > last:
         return Answer(416, b"", {**base, "Content-Range": f"bytes */{len(data)}"})
     return Answer(206, data[first : last + 1], {**base, "Content-Range": f"bytes {first}-{last}/{len(data)}"})
-
-
-class _Exchange(BaseHTTPRequestHandler):
-    """The requests of one connection, which is kept open between them."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = 30
-    disable_nagle_algorithm = True  # head and body are two writes
-    server: _Server
-
-    def behave(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = self.server.service.respond(Request(self.command, self.path, headers, body))
-            if answer is None:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                self._send(answer)
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = behave  # noqa: N815 - the names are http.server's
-
-    def _chunks(self) -> bytes:
-        body = b""
-        while size := int(self.rfile.readline().strip() or b"0", 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if "X-Cut" in answer.headers:
-            self.wfile.write(answer.body[: len(answer.body) // 2])
-            self.close_connection = True
-        elif "X-Drip" in answer.headers:
-            for byte in answer.body:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                if self.server.service.stopping.wait(float(answer.headers["X-Drip"])):
-                    return
-        else:
-            self.wfile.write(answer.body)
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        return formatdate(time.time() if timestamp is None else timestamp, usegmt=True)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    service: FakeService
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # the client went away
-            super().handle_error(request, client_address)
