@@ -236,7 +236,7 @@ class Uploads:
             raise ValueError("allow is empty: name the types that are allowed, or leave it out to allow what is set")
         limit = _limit(settings, max_size, self.name)
         jobs = [self._job(file, folder, types, limit) for file in files]
-        routes.warn_of_another_route(_app(), self.name, state)
+        routes.look_over(_app(), self.name, state)
         with batch.all_or_nothing(state.backend, jobs):
             digests = batch.save(state.backend, jobs)
             stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]

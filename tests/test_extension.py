@@ -41,7 +41,7 @@ from flask_persistent_uploads import (
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 
-from .conftest import PNG, MakeApp
+from .conftest import PNG, MakeApp, settings_of
 
 File = tuple[IO[bytes], str]
 
@@ -546,6 +546,38 @@ def test_a_route_of_the_app_that_answers_in_our_place_is_named(
         for _ in range(2):
             uploads.save(PNG, filename="a.png")
     assert caplog.text.count("the app's own route 'uploaded_file' answers /uploads/") == 1
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize(
+    ("backend", "more", "remedy"),
+    [
+        ("cloudinary", {}, "set UPLOADS_CLOUDINARY_PRIVATE=true"),
+        ("imagekit", {}, "set UPLOADS_IMAGEKIT_PRIVATE=true"),
+        ("s3", {"UPLOADS_PUBLIC_URL": "https://cdn.example"}, "remove UPLOADS_PUBLIC_URL"),
+        ("cloudinary", {"UPLOADS_CLOUDINARY_PRIVATE": "1"}, None),
+        ("imagekit", {"UPLOADS_IMAGEKIT_PRIVATE": "1"}, None),
+        ("s3", {}, None),
+    ],
+)
+def test_a_hook_that_guards_permanent_links_is_warned_of_once(
+    request: pytest.FixtureRequest,
+    make_app: MakeApp,
+    uploads: Uploads,
+    caplog: pytest.LogCaptureFixture,
+    backend: str,
+    more: dict[str, str],
+    remedy: str | None,
+    guarded: bool,
+) -> None:
+    app = make_app(uploads, **settings_of(backend, request), **more)
+    if guarded:
+        uploads.authorize(lambda action, key: True)
+    with app.app_context():
+        for _ in range(2):
+            uploads.save(PNG, filename="a.png")
+    assert caplog.text.count("public and do not end") == (1 if guarded and remedy else 0)
+    assert not guarded or (remedy or "") in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ class Backend(ABC):
     #: How many files of one request are worth saving side by side: more than 1 where the time goes into waiting.
     parallel: ClassVar[int] = 1
 
+    #: Whether direct urls may be public, so that they open the file to anybody, for ever.
+    permanent_urls: bool = False
+
     def __str__(self) -> str:
         """Which place it is, for the start-up line; no secret."""
         return self.name

@@ -115,6 +115,7 @@ class CloudinaryBackend(Backend):
         self.cloud_name = cloud_name
         self.prefix = prefix
         self.private = private
+        self.permanent_urls = not private
         self.timeout = timeout
         self._api_key = api_key
         self._secret = api_secret

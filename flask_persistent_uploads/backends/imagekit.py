@@ -76,6 +76,7 @@ class ImageKitBackend(Backend):
         self.url_endpoint = url_endpoint
         self.prefix = prefix
         self.private = private
+        self.permanent_urls = not private
         self.timeout = timeout
         self._private_key = private_key
         self._public_key = public_key

@@ -94,6 +94,7 @@ class S3Backend(Backend):
         self._endpoint_url = endpoint_url or s3_services.aws_endpoint(self.region)
         self.prefix = prefix
         self.public_url = public_url
+        self.permanent_urls = public_url is not None
         self.timeout = timeout
         # A bucket with a dot is not covered by the service's wildcard certificate.
         self._virtual = (endpoint_url is None or (service is not None and service.virtual)) and "." not in bucket

@@ -44,14 +44,19 @@ class State:
     backend: Backend
     authorization: Authorization
     missing: set[str] = field(default_factory=set)
-    route_seen: bool = False
+    looked_over: bool = False
 
 
-def warn_of_another_route(app: Flask, name: str, state: State) -> None:
-    """Say once if a route of the app's own answers in place of ours, as the one that served the old folder does."""
-    if state.route_seen:
-        return
-    state.route_seen = True
+def look_over(app: Flask, name: str, state: State) -> None:
+    """Say once what else in the app, which is set up by now, stands against the way in which files are served."""
+    if not state.looked_over:
+        state.looked_over = True
+        _warn_of_another_route(app, name, state)
+        _warn_of_permanent_links(name, state)
+
+
+def _warn_of_another_route(app: Flask, name: str, state: State) -> None:
+    """A route of the app's own may answer in place of ours, as the one that served the old folder does."""
     try:
         endpoint, _ = app.url_map.bind("").match(f"{state.settings.url_prefix}/file.png", method="GET")
     except HTTPException:  # a rule that redirects, or a converter of the app's own that aborts
@@ -63,6 +68,20 @@ def warn_of_another_route(app: Flask, name: str, state: State) -> None:
             state.settings.url_prefix,
             name.upper(),
         )
+
+
+def _warn_of_permanent_links(name: str, state: State) -> None:
+    """A hook that says who may see a file is asked for the redirect alone, not for the place where it leads."""
+    if state.authorization.check is None or not state.backend.permanent_urls:
+        return
+    variables, backend = name.upper(), state.backend.name
+    private = f"set {variables}_{backend.upper()}_PRIVATE=true"
+    logger.warning(
+        "the authorize hook guards %s, but its links to %s are public and do not end: %s",
+        state.settings.url_prefix,
+        backend,
+        private if hasattr(state.settings, f"{backend}_private") else f"remove {variables}_PUBLIC_URL",
+    )
 
 
 def blueprint(name: str, state: State) -> Blueprint:
