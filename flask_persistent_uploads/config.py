@@ -109,11 +109,11 @@ def _web_address(raw: object) -> str:
         parts = urlsplit(text)
         port_is_a_number = parts.port != 0
     except ValueError:
-        raise ValueError("a URL such as https://s3.example.com") from None
+        raise ValueError("a URL such as https://files.example.com") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL without user and password: put these into their own variables")
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_a_number or " " in text:
-        raise ValueError("a URL that begins with https:// or http://, such as https://s3.example.com")
+        raise ValueError("a URL that begins with https:// or http://, such as https://files.example.com")
     if parts.query or parts.fragment:
         raise ValueError("a URL without '?' and '#'")
     # The host as browsers send it, because it is signed: in small letters, without the scheme's own port.
@@ -186,8 +186,8 @@ def _variable(
 class Settings:
     """What was set, parsed. A field ``x`` is the variable ``UPLOADS_X``; ``None`` means it was not set.
 
-    :attr:`sources` tells for each field that was set the name it came from; :attr:`others` holds the variables that
-    begin like ours and are not, which a third party's backend may be waiting for.
+    :attr:`sources` tells for each field that was set, rightly or not, the name it came from; :attr:`others` holds the
+    variables that begin like ours and are not, which a third party's backend may be waiting for.
     """
 
     backend: str | None = _variable(_backend, native={"USE_S3": _use_s3})
@@ -252,9 +252,9 @@ def read(
     sources: dict[str, str] = {}
     for row in VARIABLES:
         for variable, parse, raw in _candidates(row, start, name, own, (environ, file)):
+            sources[row.name] = variable
             try:
                 found[row.name] = parse(raw)
-                sources[row.name] = variable
             except ValueError as error:
                 problems.append(f"{variable} is {_shown(row, raw)}; set it to {error}.")
             break
@@ -340,10 +340,23 @@ def choose_backend(settings: Settings, name: str = "uploads") -> str:
             f"Two backends are configured at once, by {found}: "
             f"set {name.upper()}_BACKEND to {' or '.join(implied)}, or remove the other's variables."
         )
-    stray = [source for source in settings.sources.values() if source.startswith(f"{name.upper()}_S3_")]
-    if stray and not implied:
-        raise ConfigError(f"{stray[0]} is set, but no bucket is: set {name.upper()}_S3_BUCKET, or remove {stray[0]}.")
+    if not implied:
+        _refuse_half_an_account(settings, name.upper())
     return next(iter(implied), "local")
+
+
+def _refuse_half_an_account(settings: Settings, name: str) -> None:
+    """What was meant for a service must not end on a disk that forgets, because one variable is missing.
+
+    The credentials of AWS alone say nothing: some hosts always have them.
+    """
+    whole = {"s3": "S3_BUCKET", "cloudinary": "CLOUDINARY_CLOUD_NAME", "imagekit": "IMAGEKIT_PRIVATE_KEY"}
+    for field_name, source in settings.sources.items():
+        backend = field_name.partition("_")[0]
+        if backend in whole and (backend != "s3" or source.startswith(f"{name}_S3_")):
+            raise ConfigError(
+                f"{source} is set, but {name}_{whole[backend]} is not: set it too, or set {name}_BACKEND=local."
+            )
 
 
 def default_directory(settings: Settings, instance_path: str, name: str) -> Path:

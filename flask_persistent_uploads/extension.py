@@ -147,11 +147,14 @@ class Uploads:
         root = request.script_root if has_request_context() else current_app.config["APPLICATION_ROOT"].rstrip("/")
         return f"{root}{self._state.settings.url_prefix}/{quote(self._key(reference))}"
 
-    def direct_url(self, reference: str) -> str:
+    def direct_url(self, reference: str | None) -> str:
         """Today's link into the backend, which expires; the app's own where it serves the file itself.
 
-        It works for at least half of ``UPLOADS_URL_EXPIRES`` seconds. Keep the reference, never this.
+        It works for at least half of ``UPLOADS_URL_EXPIRES`` seconds. Keep the reference, never this. It is empty for
+        an empty reference.
         """
+        if not reference:
+            return ""
         link = direct_link(self._state.backend, self._key(reference), self._state.settings.url_expires)
         return link.url if link is not None else self.url(reference)
 

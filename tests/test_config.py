@@ -468,11 +468,17 @@ def test_somebody_elses_backend_gets_the_variables_of_its_name(
         ),
         (
             {"UPLOADS_CLOUDINARY_CLOUD_NAME": "a"},
-            r"UPLOADS_CLOUDINARY_API_KEY is not set: set it\.\nUPLOADS_CLOUDINARY_API_SECRET is not set: set it\.",
+            r"API_KEY \(or CLOUDINARY_API_KEY\) is not set: set it\.\n.*_SECRET \(or CLOUDINARY_API_SECRET\) is not",
         ),
         ({"UPLOADS_CLOUDINARY_CLOUD_NAME": "a/b"}, r"CLOUD_NAME is 'a/b'; set it to the cloud's name alone"),
-        ({"UPLOADS_IMAGEKIT_PRIVATE_KEY": PASSWORD}, r"UPLOADS_IMAGEKIT_URL_ENDPOINT is not set: set it\."),
-        ({"UPLOADS_IMAGEKIT_URL_ENDPOINT": "https://ik.io/a"}, r"UPLOADS_IMAGEKIT_PRIVATE_KEY is not set: set it\."),
+        (
+            {"UPLOADS_IMAGEKIT_PRIVATE_KEY": PASSWORD},
+            r"UPLOADS_IMAGEKIT_URL_ENDPOINT \(or IMAGEKIT_URL_ENDPOINT\) is not set: set it\.",
+        ),
+        (
+            {"UPLOADS_IMAGEKIT_URL_ENDPOINT": "https://ik.io/a"},
+            r"UPLOADS_IMAGEKIT_PRIVATE_KEY \(or IMAGEKIT_PRIVATE_KEY\) is not set",
+        ),
         ({"UPLOADS_SERVE": "proxy"}, r"UPLOADS_SERVE=proxy is not served by this version yet: remove it\."),
         ({"UPLOADS_FALLBACK": "local:./u"}, r"UPLOADS_FALLBACK is set, which this version does not serve yet: remove"),
         ({"UPLOADS_STORE_ID": "x"}, r"UPLOADS_STORE_ID is set, which this version does not serve yet: remove it\."),
@@ -488,6 +494,57 @@ def test_an_app_that_cannot_work_does_not_start_and_says_the_remedy(
     with pytest.raises(ConfigError, match=message) as caught:
         make_app(**settings)
     assert PASSWORD not in f"{caught.value} {caught.value!r}".replace(":PASSWORD", "")
+
+
+@pytest.mark.parametrize(
+    ("stray", "missing"),
+    [
+        ("CLOUDINARY_API_KEY", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
+        ("UPLOADS_CLOUDINARY_API_SECRET", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
+        ("UPLOADS_CLOUDINARY_PRIVATE", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
+        ("IMAGEKIT_PUBLIC_KEY", "UPLOADS_IMAGEKIT_PRIVATE_KEY"),
+        ("UPLOADS_S3_REGION", "UPLOADS_S3_BUCKET"),
+    ],
+)
+def test_half_an_account_never_ends_on_a_disk_that_forgets(
+    stray: str, missing: str, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stray, "1")
+    with pytest.raises(
+        ConfigError, match=f"{stray} is set, but {missing} is not: set it too, or set UPLOADS_BACKEND=l"
+    ):
+        make_app()
+    assert backend_of(make_app(UPLOADS_BACKEND="local")).name == "local"
+    assert backend_of(make_app(**BUCKET, **KEYS)).name == "s3"
+
+
+def test_the_credentials_that_a_host_of_amazon_always_has_choose_nothing(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, "x")
+    assert backend_of(make_app()).name == "local"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CLOUDINARY_URL", "https://res.cloudinary.com/demo"),
+        ("UPLOADS_CLOUDINARY_URL", "cloudinary://<your_api_key>:<your_api_secret>@demo"),
+        ("UPLOADS_IMAGEKIT_URL_ENDPOINT", "ik.imagekit.io/demo"),
+        ("UPLOADS_S3_BUCKET", "s3://photos"),
+    ],
+)
+def test_one_mistake_is_told_once(
+    variable: str, value: str, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    if "IMAGEKIT" in variable:
+        monkeypatch.setenv("IMAGEKIT_PRIVATE_KEY", "private_x")
+    with pytest.raises(ConfigError) as caught:
+        make_app(**(KEYS if "S3" in variable else {}))
+    assert len(caught.value.problems) == 1, caught.value.problems
+    assert caught.value.problems[0].startswith(variable)
 
 
 @pytest.mark.parametrize(
@@ -517,9 +574,7 @@ def test_a_cloudinary_url_that_the_sdk_cannot_import_with_is_told_at_start(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDINARY_URL", f"https://{PASSWORD}")
-    with pytest.raises(
-        ConfigError, match="CLOUDINARY_URL does not begin with cloudinary://: correct or remove it"
-    ) as caught:
+    with pytest.raises(ConfigError, match="CLOUDINARY_URL does not begin with cloudinary://: correct it") as caught:
         make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@cloud")
     assert PASSWORD not in str(caught.value)
 
@@ -660,7 +715,7 @@ def test_neither_the_start_nor_a_view_imports_an_sdk(backend: str, tmp_path: Pat
         ({"UPLOADS_S3_BUCKET": "my-bucket/photos"}, "the bucket's name alone"),
         ({"UPLOADS_S3_BUCKET": "s3://my-bucket"}, "the bucket's name alone"),
         ({"UPLOADS_S3_REGION": "EU (Frankfurt)"}, "a region such as"),
-        ({"UPLOADS_S3_ENDPOINT_URL": "https://r2.example.com"}, "no bucket is: set UPLOADS_S3_BUCKET"),
+        ({"UPLOADS_S3_ENDPOINT_URL": "https://r2.example.com"}, "is set, but UPLOADS_S3_BUCKET is not: set it too"),
         ({"UPLOADS_ACCEL_REDIRECT": "/x", "UPLOADS_BACKEND": "memory"}, "UPLOADS_ACCEL_REDIRECT goes with"),
         ({"UPLOADS_BACKEND": "memory", "UPLOADS_REQUIRE_PERSISTENT": "1"}, "memory, which ends with the process"),
         (

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
 
-from ..config import OURS, Secret, Settings
+from ..config import OURS, VARIABLES, Secret, Settings
 from ..errors import ConfigError
 from . import s3_services
 from .base import Backend
@@ -58,7 +58,8 @@ def build(name: str, settings: Settings, *, directory: Path, variables: str, env
 def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
     problems = _missing("boto3", "s3")
     if settings.s3_bucket is None:
-        problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
+        if "s3_bucket" not in settings.sources:  # what was set wrongly has been told
+            problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
         raise ConfigError(problems)
     given = (settings.s3_access_key_id, settings.s3_secret_access_key)
     if given == (None, None) and not _chain_in_reach(settings, environ):
@@ -96,9 +97,14 @@ def _missing(module: str, extra: str) -> list[str]:
 
 def _needed(settings: Settings, variables: str, problems: list[str], *names: str) -> list[str]:
     """The values of settings that cannot be left out; raises ``ConfigError`` for these and for ``problems``."""
-    values = {name: getattr(settings, name) for name in names}
-    problems += [f"{variables}{name.upper()} is not set: set it." for name, value in values.items() if value is None]
-    if problems:
+    values = {row.name: getattr(settings, row.name) for row in VARIABLES if row.name in names}
+    native = {row.name: "".join(f" (or {name})" for name in row.metadata["native"]) for row in VARIABLES}
+    problems += [
+        f"{variables}{name.upper()}{native[name]} is not set: set it."
+        for name in names
+        if name not in settings.sources  # what was set wrongly has been told
+    ]
+    if problems or None in values.values():
         raise ConfigError(problems)
     return [value.reveal() if isinstance(value, Secret) else value for value in values.values()]
 
@@ -107,9 +113,6 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
     from .cloudinary import API, Account, CloudinaryBackend, read_url
 
     problems = _missing("cloudinary", "cloudinary")
-    # The SDK reads this one by itself when it is imported, and fails if it is not right.
-    if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
-        problems.append("CLOUDINARY_URL does not begin with cloudinary://: correct or remove it.")
     if settings.cloudinary_url is None:
         parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
         account = Account(*_needed(settings, variables, problems, *parts))
@@ -124,6 +127,11 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
         except ValueError as error:
             problems.append(f"{source} is not right; set it to {error}.")
         _needed(settings, variables, problems)
+    # The SDK reads this one by itself when it is imported, and fails if it is not right.
+    if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
+        raise ConfigError(
+            "CLOUDINARY_URL does not begin with cloudinary://: correct it (is a space or quote before it?)."
+        )
     return CloudinaryBackend(
         cloud_name=account.cloud_name,
         api_key=account.api_key,

@@ -78,7 +78,7 @@ def read_url(url: str) -> Account:
     The cloud keeps its capitals and the rest is percent-decoded, neither of which the SDK does. Raises ``ValueError``
     with what it should be.
     """
-    found = re.fullmatch(r"cloudinary://([^:@/]+):([^@]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?.*)?", url)
+    found = re.fullmatch(r"cloudinary://([^:@/<>]+):([^@<>]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?.*)?", url)
     if not found:
         raise ValueError("an address such as cloudinary://<api key>:<api secret>@<cloud name>")
     key, secret, cloud_name, host = found.groups()
@@ -145,11 +145,8 @@ class CloudinaryBackend(Backend):
         digests = remote.read_through(key, stream, size)
         if size == 0:
             raise TypeNotAllowed(f"'{filename}' is empty, and Cloudinary keeps no empty files.", filename=filename)
-        try:
+        with remote.naming(filename):
             answer, repeated = self._upload(asset, stream, size, digests.sha256.hexdigest(), overwrite=overwrite)
-        except UploadRejected as error:
-            error.filename = filename
-            raise
         if "etag" not in answer:  # nothing was stored: a part got lost there, or somebody else answered
             raise remote.unreachable(key)
         same = (answer.get("bytes"), answer.get("etag")) == (size, digests.md5.hexdigest())
@@ -431,9 +428,9 @@ def _refusal(error: Exception, key: str | None) -> BackendError | UploadRejected
 def _bad_request(text: str, key: str | None) -> BackendError | UploadRejected:
     small = text.lower()
     if found := re.search(r"file size too large.*maximum is (\d+)", small):
-        return UploadTooLarge(f"The file is too large for this Cloudinary plan, which takes {int(found[1]):,} bytes.")
+        return UploadTooLarge(f"It is too large for this Cloudinary plan, which takes {int(found[1]):,} bytes.")
     if "invalid image" in small or "unsupported" in small or "not allowed" in small:
-        return TypeNotAllowed("Cloudinary cannot read the file as the picture or video that its name says.")
+        return TypeNotAllowed("Cloudinary cannot read it as the picture or video that its name says.")
     if "stale request" in small:
         return BackendRefused("Cloudinary refused (400): the clock of this machine is wrong.", key=key)
     if "quota" in small or "storage limit" in small:

@@ -98,11 +98,8 @@ class ImageKitBackend(Backend):
         if size == 0:
             raise TypeNotAllowed(f"'{filename}' is empty, and ImageKit keeps no empty files.", filename=filename)
         body = remote.Rest(stream)
-        try:
+        with remote.naming(filename):
             answer = self._upload_once(place, body, size, sha256, overwrite=overwrite)
-        except UploadRejected as error:
-            error.filename = filename
-            raise
         if answer is not None:
             self._verify(place, answer, size)
         if overwrite:
@@ -379,9 +376,9 @@ def _refusal(error: Any, key: str | None) -> BackendError | UploadRejected:
         seconds = -(-int(wait) // 1000) if wait.isdigit() else 60
         return BackendUnavailable("ImageKit's limit of calls is reached for now.", key=key, retry_after=seconds)
     if status == 413 or "too large" in small or "larger" in small or ("size" in small and "limit" in small):
-        return UploadTooLarge(f"The file is too large for this ImageKit plan ({text[:200]}).")
+        return UploadTooLarge(f"It is too large for this ImageKit plan ({text[:200]}).")
     if "type" in small and ("not supported" in small or "not allowed" in small):
-        return TypeNotAllowed("ImageKit does not take files of this type.")
+        return TypeNotAllowed("ImageKit does not take files of its type.")
     if status >= 500:
         return BackendUnavailable(f"The store for uploads is not available now ({status}).", key=key)
     return BackendRefused(f"ImageKit refused ({status}): {text[:200]}", key=key)

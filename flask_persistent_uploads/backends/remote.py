@@ -17,7 +17,7 @@ from threading import Lock, Thread
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
-from ..errors import BackendRefused, BackendTimeout, BackendUnavailable, FileMissing, WrongLength
+from ..errors import BackendRefused, BackendTimeout, BackendUnavailable, FileMissing, UploadRejected, WrongLength
 
 if TYPE_CHECKING:
     import urllib3
@@ -42,6 +42,17 @@ def repeat_after(error: BackendUnavailable) -> None:
     """Raise it if the service asks us to wait. Nor is an upload repeated after a silence, which has taken its time."""
     if isinstance(error.retry_after, int) and error.retry_after > _AT_ONCE:
         raise error
+
+
+@contextlib.contextmanager
+def naming(filename: str) -> Iterator[None]:
+    """Say which file it is that a service rejects."""
+    try:
+        yield
+    except UploadRejected as error:
+        error.filename = filename
+        error.description = f"'{filename}' is refused: {error.description}"
+        raise
 
 
 class _ForkGuard:

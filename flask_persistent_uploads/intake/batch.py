@@ -92,6 +92,9 @@ def _remove_again(backend: Backend, jobs: Sequence[Job]) -> list[str]:
             return job.key  # it may have arrived; a backend that is silent is not asked a second time
         try:
             backend.delete(job.key)
+        except BackendError as error:
+            logger.error("%s could not be removed from %s again: %s", job.key, backend.name, error)  # noqa: TRY400
+            return job.key
         except Exception:
             logger.exception("%s could not be removed from %s again", job.key, backend.name)
             return job.key

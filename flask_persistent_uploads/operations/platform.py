@@ -31,7 +31,9 @@ def wiped_disk(directory: Path, environ: Mapping[str, str], *, variables: str = 
         if environ.get(variable):
             if _mounted_apart(directory):
                 return None
-            remedy = f"set {variables}S3_BUCKET and its credentials" + (f", or {disk} {folder}" if disk else "")
+            remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL" + (
+                f", or {disk} {folder}" if disk else ""
+            )
             return f"{platform} wipes this disk at every deploy and restart: {remedy}."
     return None
 

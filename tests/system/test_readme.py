@@ -16,8 +16,9 @@ import pytest
 from flask import Flask
 
 from flask_persistent_uploads import Uploads, config, save_uploads
+from flask_persistent_uploads.testing import ODD_KEYS, sample
 
-from ..conftest import PNG
+from ..conftest import PNG, MakeApp, settings_of
 from ..servers import ROOT, Gunicorn
 from .client import once
 
@@ -46,6 +47,7 @@ def test_every_python_block_is_run_by_a_test_of_this_module() -> None:
         "def describe",
         "def other_verbs",
         "def may_read",
+        "def copy_all",
         "as basicFileWriter",
         "def basicFileWriter",
         "class ShelfBackend",
@@ -80,6 +82,26 @@ def test_what_comes_back_and_the_other_verbs(monkeypatch: pytest.MonkeyPatch) ->
         run(snippet("def may_read"), uploads=uploads)
     app.secret_key = "x"
     assert app.test_client().get(path.url).status_code == 404
+
+
+def test_files_are_copied_under_their_keys_and_what_a_service_does_not_take_is_named(
+    request: pytest.FixtureRequest, make_app: MakeApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = Uploads(name="old"), Uploads()
+    app = make_app(new, OLD_BACKEND="memory", UPLOADS_PREFIX="copied", **settings_of("cloudinary", request))
+    old.init_app(app)
+    copy_all = run(snippet("def copy_all"))["copy_all"]
+    with app.app_context():
+        for key in (*ODD_KEYS, "empty.txt"):
+            content = sample(key) if key != "empty.txt" else b""
+            old.backend.save(key, io.BytesIO(content), content_type="x/y", size=len(content), filename=key)
+        for _ in range(2):
+            copy_all(old, new)
+        assert {entry.key for entry in new.backend.entries()} == set(ODD_KEYS)
+        for key in ODD_KEYS:
+            with new.backend.open(key) as stream:
+                assert stream.read() == sample(key)
+    assert capsys.readouterr().out.count("empty.txt 'empty.txt' is empty, and Cloudinary keeps no empty files.") == 2
 
 
 def test_the_old_function_is_replaced_by_an_import_or_by_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +153,7 @@ def test_the_start_command_starts_the_app(tmp_path: Path) -> None:
     with Gunicorn(app, *arguments, environment=environment, folder=tmp_path) as server:
         assert len(server.workers()) == 2
         answer = once(server.url, "POST", "/reports", None)
-        assert answer.status == 200
+        assert (answer.status, b"Choose a photo" in answer.data) == (400, True)
     assert not (tmp_path / "media").exists()
 
 

@@ -71,7 +71,7 @@ def other_credentials(cloudinary: FakeCloudinary, imagekit: FakeImageKit) -> Non
 @pytest.mark.parametrize(
     ("prepare", "content", "status", "says"),
     [
-        (a_small_plan, PNG + b"x" * 2000, 413, "The file is too large for this"),
+        (a_small_plan, PNG + b"x" * 2000, 413, "'photo.png' is refused: It is too large for this"),
         (a_small_plan, b"", 415, "'photo.csv' is empty"),
         (other_credentials, PNG, 502, "did not take the credentials"),
         (out_of_calls, PNG, 503, "limit of calls is reached"),
