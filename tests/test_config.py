@@ -21,7 +21,7 @@ from flask import Flask
 
 from flask_persistent_uploads import ConfigError, Uploads, backends, config
 from flask_persistent_uploads.backends.base import Backend
-from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend, read_url
+from flask_persistent_uploads.backends.cloudinary import Account, CloudinaryBackend, read_url
 from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
@@ -550,15 +550,40 @@ def test_one_mistake_is_told_once(
 @pytest.mark.parametrize(
     ("url", "account"),
     [
-        ("cloudinary://key:secret@MyCloud", ("MyCloud", "key", "secret", None)),
-        ("cloudinary://1234:s%2Fx%40y@a-b", ("a-b", "1234", "s/x@y", None)),
-        ("cloudinary://key:secret@cloud/", ("cloud", "key", "secret", None)),
-        ("cloudinary://key:secret@cloud?secure=false&timeout=5&signature_version=2", ("cloud", "key", "secret", None)),
-        ("cloudinary://key:secret@cloud/media.example.com", ("cloud", "key", "secret", "https://media.example.com")),
+        ("cloudinary://key:secret@MyCloud", Account("MyCloud", "key", "secret")),
+        ("cloudinary://1234:s%2Fx%40y@a-b", Account("a-b", "1234", "s/x@y")),
+        ("cloudinary://key:secret@cloud/", Account("cloud", "key", "secret")),
+        ("cloudinary://key:secret@cloud?secure=false&timeout=5&signature_version=2", Account("cloud", "key", "secret")),
+        ("cloudinary://key:secret@c/media.example.com", Account("c", "key", "secret", "https://media.example.com")),
+        (
+            "cloudinary://key:secret@c?upload_prefix=https://api-eu.cloudinary.com/",
+            Account("c", "key", "secret", None, "https://api-eu.cloudinary.com"),
+        ),
     ],
 )
-def test_a_cloudinary_url_is_read_as_it_is_written(url: str, account: tuple[str | None, ...]) -> None:
+def test_a_cloudinary_url_is_read_as_it_is_written(url: str, account: Account) -> None:
     assert read_url(url) == account
+    assert account.api_secret not in repr(account).replace("api_secret", "")
+
+
+def test_a_cloudinary_url_that_says_where_files_are_delivered_is_not_read_in_part() -> None:
+    with pytest.raises(ValueError, match="one without private_cdn, secure_distribution"):
+        read_url("cloudinary://key:secret@c?private_cdn=true&secure_distribution=media.example.com")
+
+
+def test_our_own_names_of_an_account_win_over_the_native_ones(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDINARY_URL", "cloudinary://host:host-secret@host")
+    parts = {"CLOUD_NAME": "mine", "API_KEY": "key", "API_SECRET": "secret"}
+    by_parts = backend_of(make_app(**{f"UPLOADS_CLOUDINARY_{name}": value for name, value in parts.items()}))
+    assert isinstance(by_parts, CloudinaryBackend)
+    assert (by_parts.cloud_name, by_parts._api_key) == ("mine", "key")
+    monkeypatch.delenv("CLOUDINARY_URL")
+    monkeypatch.setenv("CLOUDINARY_CLOUD_NAME", "host")
+    by_url = backend_of(make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@mine"))
+    assert isinstance(by_url, CloudinaryBackend)
+    assert by_url.cloud_name == "mine"
 
 
 @pytest.mark.parametrize(

@@ -113,17 +113,18 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
     from .cloudinary import API, Account, CloudinaryBackend, read_url
 
     problems = _missing("cloudinary", "cloudinary")
-    if settings.cloudinary_url is None:
+    url, other = settings.cloudinary_url, settings.cloudinary_cloud_name
+    source, other_source = (settings.sources.get(f"cloudinary_{name}", "") for name in ("url", "cloud_name"))
+    # Our own names win over the native ones, which another Uploads may be meant by.
+    same_rank = source.startswith(variables) == other_source.startswith(variables)
+    if url is None or (other is not None and not same_rank and other_source.startswith(variables)):
         parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
         account = Account(*_needed(settings, variables, problems, *parts))
     else:
-        source, other = settings.sources["cloudinary_url"], settings.cloudinary_cloud_name
         try:
-            account = read_url(settings.cloudinary_url.reveal())
-            if other not in {None, account.cloud_name}:
-                problems.append(
-                    f"{settings.sources['cloudinary_cloud_name']} names another cloud than {source}: remove it."
-                )
+            account = read_url(url.reveal())
+            if same_rank and other not in {None, account.cloud_name}:
+                problems.append(f"{other_source} names another cloud than {source}: remove it.")
         except ValueError as error:
             problems.append(f"{source} is not right; set it to {error}.")
         _needed(settings, variables, problems)
@@ -139,7 +140,7 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
         prefix=settings.prefix,
         private=settings.cloudinary_private,
         public_url=settings.public_url or account.public_url,
-        upload_prefix=settings.cloudinary_upload_prefix or API,
+        upload_prefix=settings.cloudinary_upload_prefix or account.upload_prefix or API,
         timeout=settings.timeout,
     )
 

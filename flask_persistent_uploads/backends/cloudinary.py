@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from types import ModuleType
 from typing import IO, Any, NamedTuple
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from .. import content_types, keys
 from ..errors import (
@@ -34,6 +37,8 @@ from ..errors import (
 from ..stored import Stat, Ticket, Variant
 from . import names, remote
 from .base import Backend
+
+logger = logging.getLogger("flask_persistent_uploads")
 
 API = "https://api.cloudinary.com"
 CHUNK = 6 << 20  # bytes in one request; Cloudinary takes no fewer than 5 MB in any but the last
@@ -65,11 +70,13 @@ _BLOCKED = frozenset({"pdf", "zip"})
 _SIGNATURE_LASTS = 3600  # seconds that a signed upload is taken, from its timestamp
 
 
-class Account(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Account:
     cloud_name: str
     api_key: str
-    api_secret: str
+    api_secret: str = field(repr=False)
     public_url: str | None = None
+    upload_prefix: str | None = None
 
 
 def read_url(url: str) -> Account:
@@ -78,11 +85,25 @@ def read_url(url: str) -> Account:
     The cloud keeps its capitals and the rest is percent-decoded, neither of which the SDK does. Raises ``ValueError``
     with what it should be.
     """
-    found = re.fullmatch(r"cloudinary://([^:@/<>]+):([^@<>]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?.*)?", url)
+    found = re.fullmatch(
+        r"cloudinary://([^:@/<>]+):([^@<>]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?(.*))?", url.strip()
+    )
     if not found:
         raise ValueError("an address such as cloudinary://<api key>:<api secret>@<cloud name>")
-    key, secret, cloud_name, host = found.groups()
-    return Account(cloud_name, unquote(key), unquote(secret), f"https://{host}" if host else None)
+    key, secret, cloud_name, host, query = found.groups()
+    options = dict(parse_qsl(query or ""))
+    elsewhere = options.keys() & {"private_cdn", "secure_distribution", "cname"}
+    if elsewhere:
+        raise ValueError(
+            f"one without {', '.join(sorted(elsewhere))}: where files are delivered is PUBLIC_URL's to say"
+        )
+    return Account(
+        cloud_name,
+        unquote(key),
+        unquote(secret),
+        f"https://{host}" if host else None,
+        options.get("upload_prefix", "").rstrip("/") or None,
+    )
 
 
 class CloudinaryBackend(Backend):
@@ -94,11 +115,12 @@ class CloudinaryBackend(Backend):
     ``private``: files are stored as "authenticated" and every url ends; else pictures, videos and text have public,
     permanent urls. Choose it before the first upload, for it decides where files are found. ``public_url`` is where
     files are delivered from, if it is not ``https://res.cloudinary.com/<cloud>``; ``upload_prefix`` the address of the
-    API for accounts outside the US. ``timeout`` is in seconds, for one call in all, or one part of an upload.
+    API for accounts outside the US. ``timeout`` is in seconds, for one call in all; an upload may take longer, as long
+    as bytes flow.
     """
 
     name = "cloudinary"
-    parallel = 4
+    parallel = 2  # each holds a part of a file in memory, and the SDK a copy
 
     def __init__(
         self,
@@ -130,7 +152,6 @@ class CloudinaryBackend(Backend):
             "upload_prefix": upload_prefix,
             "signature_algorithm": "sha256",
             "signature_version": 2,
-            "timeout": timeout,
             "type": self._type,
         }
 
@@ -157,7 +178,7 @@ class CloudinaryBackend(Backend):
 
     def open(self, key: str) -> IO[bytes]:
         url = self._download_url(self._asset(key), int(time.time()), 3600, attachment=False)
-        return remote.download(key, url, timeout=self.timeout)
+        return remote.download(key, url, timeout=self.timeout, stat=self.stat)
 
     def stat(self, key: str) -> Stat | None:
         asset = self._asset(key)
@@ -252,7 +273,7 @@ class CloudinaryBackend(Backend):
             if _tells_the_key(public_id):
                 key = names.unescape(public_id).removeprefix(f"{self.prefix}/")
             else:
-                key = found.get("context", {}).get("custom", {}).get("key", "")
+                key = _context(found).get("key", "")
             asset = self._asset(key)
         except InvalidKey:
             return None
@@ -282,15 +303,15 @@ class CloudinaryBackend(Backend):
         mark, repeated = secrets.token_hex(8), False
         answer: Mapping[str, Any] = {}
         for start in range(0, size, CHUNK):
-            piece = stream.read(CHUNK)
+            piece = remote.read_fully(stream, CHUNK)
             if size > CHUNK:
                 place = f"bytes {start}-{start + len(piece) - 1}/{size}"
                 options["http_headers"] = {"Content-Range": place, "X-Unique-Upload-Id": mark}
             try:
                 answer = self._send(asset, piece, options)
             except BackendUnavailable as error:
-                remote.repeat_after(error)
-                answer, repeated = self._send(asset, piece, options), True
+                answer = remote.second_attempt(error, partial(self._send, asset, piece, options))
+                repeated = True
         return answer, repeated
 
     def _send(self, asset: _Asset, piece: bytes, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -301,11 +322,9 @@ class CloudinaryBackend(Backend):
         if where == (asset.public_id, asset.kind, self._type) and same:
             return
         stored = {"resource_type": answer.get("resource_type", asset.kind), "invalidate": True}
-        self._ask(_uploader().destroy, asset, answer.get("public_id", asset.public_id), **stored)
-        raise BackendRefused(
-            "Cloudinary stored something else than it was sent, and it was deleted again: a setting of the account, "
-            "such as a default upload preset, alters files.",
-            key=asset.key,
+        public_id = answer.get("public_id", asset.public_id)
+        raise remote.take_back(
+            asset.key, "Cloudinary", lambda: self._ask(_uploader().destroy, asset, public_id, **stored)
         )
 
     # -- signing
@@ -332,8 +351,9 @@ class CloudinaryBackend(Backend):
     def _ask(
         self, call: Callable[..., Any], asset: _Asset | None, *arguments: Any, **options: Any
     ) -> Mapping[str, Any]:
-        """One call that is no upload, within the timeout: the SDK alone would try four times."""
-        return remote.within(self.timeout, lambda: self._call(call, asset, *arguments, **options))
+        """One call that is no upload, within the timeout."""
+        key = asset.key if asset else None
+        return remote.within(self.timeout, lambda: self._call(call, asset, *arguments, **options), key)
 
     def _call(
         self, call: Callable[..., Any], asset: _Asset | None, *arguments: Any, **options: Any
@@ -343,7 +363,7 @@ class CloudinaryBackend(Backend):
 
         key = asset.key if asset else None
         try:
-            answer = call(*arguments, **options, **self._pinned)
+            answer = call(*arguments, **options, **self._pinned, timeout=remote.patience(self.timeout))
         except sdk.Error as error:
             raise _refusal(error, key) from error
         except Exception as error:  # for a status that the SDK does not know, such as 502, or JSON of somebody else's
@@ -368,13 +388,19 @@ def _tells_the_key(public_id: str) -> bool:
 
 
 def _sdk() -> None:
-    """Import the SDK, with connections of this process alone: its own are global, and would cross a fork."""
+    """Import the SDK, with connections of this process alone: its own are global, and would cross a fork.
+
+    They would also try everything four times, and follow redirects with all that a form holds.
+    """
     import cloudinary
+    import urllib3
     from cloudinary import uploader, utils
     from cloudinary.api_client import call_api
 
+    once_more = urllib3.Retry(total=1, redirect=False, respect_retry_after_header=False)
+    options = {**cloudinary.CERT_KWARGS, "maxsize": 64, "retries": once_more}
     for module in (uploader, call_api):
-        module._http = utils.get_http_connector(cloudinary.config(), {**cloudinary.CERT_KWARGS, "maxsize": 64})
+        module._http = utils.get_http_connector(cloudinary.config(), options)
 
 
 _in_this_process = remote.PerProcess(_sdk)
@@ -396,7 +422,11 @@ def _admin() -> ModuleType:
 
 def _stat(key: str, found: Mapping[str, Any]) -> Stat:
     created = datetime.fromisoformat(found["created_at"].replace("Z", "+00:00"))
-    return Stat(key, found["bytes"], created, found.get("context", {}).get("custom", {}).get("sha256"))
+    return Stat(key, found["bytes"], created, _context(found).get("sha256"))
+
+
+def _context(found: Mapping[str, Any]) -> Mapping[str, str]:
+    return (found.get("context") or {}).get("custom") or {}
 
 
 def _refusal(error: Exception, key: str | None) -> BackendError | UploadRejected:
@@ -429,13 +459,16 @@ def _bad_request(text: str, key: str | None) -> BackendError | UploadRejected:
     small = text.lower()
     if found := re.search(r"file size too large.*maximum is (\d+)", small):
         return UploadTooLarge(f"It is too large for this Cloudinary plan, which takes {int(found[1]):,} bytes.")
+    if "megapixel" in small:
+        return UploadTooLarge("It has more pixels than this Cloudinary plan takes.")
     if "invalid image" in small or "unsupported" in small or "not allowed" in small:
         return TypeNotAllowed("Cloudinary cannot read it as the picture or video that its name says.")
     if "stale request" in small:
         return BackendRefused("Cloudinary refused (400): the clock of this machine is wrong.", key=key)
     if "quota" in small or "storage limit" in small:
         return BackendFull("The store for uploads is full; nothing was stored.", key=key)
-    return BackendRefused(f"Cloudinary refused (400): {text[:200]}", key=key)
+    logger.error("Cloudinary refused %s: %s", key, text[:200])
+    return BackendRefused("Cloudinary refused (400); the log says why.", key=key)
 
 
 def _seconds_to_wait(text: str) -> int:

@@ -10,7 +10,10 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
+import logging
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -24,6 +27,7 @@ from ..errors import (
     BackendTimeout,
     BackendUnavailable,
     FileExists,
+    FileMissing,
     InvalidKey,
     TypeNotAllowed,
     UploadRejected,
@@ -36,6 +40,8 @@ from .base import Backend
 if TYPE_CHECKING:
     from imagekitio import ImageKit
     from imagekitio.types import FileUploadResponse
+
+logger = logging.getLogger("flask_persistent_uploads")
 
 API = "https://api.imagekit.io"
 UPLOAD_API = "https://upload.imagekit.io"
@@ -103,39 +109,44 @@ class ImageKitBackend(Backend):
         if answer is not None:
             self._verify(place, answer, size)
         if overwrite:
-            self._purge(place)
+            try:
+                self._purge(place)
+            except BackendError as error:  # the file is stored; only its older copies live on for a while
+                logger.warning("the CDN may deliver %s as it was: %s", ascii(key), error)
         return sha256
 
     def open(self, key: str) -> IO[bytes]:
         link = self.url(key, signed_at=int(time.time()), expires_in=3600)
-        return remote.download(key, link, timeout=self.timeout)
+        return remote.download(key, link, timeout=self.timeout, stat=self.stat)
 
     def stat(self, key: str) -> Stat | None:
         found = self._find(self._place(key))
         return _stat(key, found) if found else None
 
     def delete(self, key: str) -> None:
+        """As :meth:`Backend.delete`; ``BackendUnavailable`` while ImageKit does not find a file that it delivers."""
         place = self._place(key)
         file_id = self._ids.get(place.path)
-        if file_id is None or not self._delete(key, file_id):
-            found = self._find(place)
-            if found:
-                self._delete(key, found["fileId"])
+        deleted = file_id is not None and self._delete(key, file_id)
+        if not deleted and (found := self._find(place)):
+            deleted = self._delete(key, found["fileId"])
         self._ids.pop(place.path, None)
         self._purge(place)
+        if not deleted and self._is_delivered(place):
+            raise BackendUnavailable(
+                "ImageKit does not find the file yet: delete it again later.", key=key, retry_after=60
+            )
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         folder = prefix.rpartition("/")[0]
         start = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
         folders = ["/" + _in_parts(names.escape(start, extension=False)).rstrip("/")]
         while folders:
-            for found in self._list(folders.pop()):
-                if found.get("type") == "folder":
-                    folders.append(found["folderPath"])
-                    continue
-                key = self._key(found["filePath"])
-                if key is not None and key.startswith(prefix):
-                    yield _stat(key, found)
+            # All of a folder before the first of it: who deletes what is listed would make the next page skip files.
+            in_folder = list(self._list(folders.pop()))
+            folders += [found["folderPath"] for found in in_folder if found.get("type") == "folder"]
+            files = ((self._key(found["filePath"]), found) for found in in_folder if found.get("type") != "folder")
+            yield from [_stat(key, found) for key, found in files if key is not None and key.startswith(prefix)]
 
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
@@ -144,7 +155,8 @@ class ImageKitBackend(Backend):
         return self._signed(f"{self._place(key).path}?{_ORIGINAL}{attachment}", signed_at + expires_in)
 
     def variant_url(self, key: str, variant: Variant, *, signed_at: int, expires_in: int) -> str | None:
-        if not content_types.of_name(keys.check(key)).startswith("image/"):
+        kind = content_types.of_name(keys.check(key))
+        if not kind.startswith("image/") or kind == "image/svg+xml":
             return None
         what = f"tr=w-{variant.width},h-{variant.height},c-maintain_ratio,f-auto"
         return self._signed(f"{self._place(key).path}?{what}", signed_at + expires_in)
@@ -210,9 +222,9 @@ class ImageKitBackend(Backend):
         try:
             return self._upload(place, body, sha256, overwrite=overwrite)
         except BackendUnavailable as error:
-            remote.repeat_after(error)
+            first = error
         try:
-            return self._upload(place, body, sha256, overwrite=overwrite)
+            return remote.second_attempt(first, lambda: self._upload(place, body, sha256, overwrite=overwrite))
         except FileExists:
             found = self._find(place)
             if found is None:
@@ -225,12 +237,7 @@ class ImageKitBackend(Backend):
     def _verify(self, place: _Place, answer: FileUploadResponse, size: int) -> None:
         file_id = cast("str", answer.file_id)
         if (answer.file_path, answer.size) != (place.path, size):
-            self._delete(place.key, file_id)
-            raise BackendRefused(
-                "ImageKit stored something else than it was sent, and it was deleted again: a setting of the account "
-                "alters files.",
-                key=place.key,
-            )
+            raise remote.take_back(place.key, "ImageKit", lambda: self._delete(place.key, file_id))
         if len(self._ids) >= _MAX_REMEMBERED:
             self._ids.clear()
         self._ids[place.path] = file_id
@@ -242,7 +249,7 @@ class ImageKitBackend(Backend):
         return next((file for file in found if file.get("filePath") == place.path), None)
 
     def _list(self, folder: str) -> Iterator[Mapping[str, Any]]:
-        for skip in range(0, 1 << 40, _PAGE):
+        for skip in itertools.count(0, _PAGE):
             page = self._page(folder, type="all", skip=skip, sort="ASC_CREATED")
             yield from page
             if len(page) < _PAGE:
@@ -257,6 +264,15 @@ class ImageKitBackend(Backend):
         if not isinstance(page, list):
             raise remote.unreachable()
         return page
+
+    def _is_delivered(self, place: _Place) -> bool:
+        """Whether the file is there, past the search and, by a query of its own, past the copies in the CDN."""
+        link = self._signed(f"{place.path}?{_ORIGINAL}&now={secrets.token_hex(8)}", int(time.time()) + 60)
+        try:
+            remote.download(place.key, link, timeout=self.timeout, stat=lambda key: None).close()
+        except FileMissing:
+            return False
+        return True
 
     def _delete(self, key: str, file_id: str) -> bool:
         """Whether there was such a file."""
@@ -373,12 +389,13 @@ def _refusal(error: Any, key: str | None) -> BackendError | UploadRejected:
         return BackendRefused("ImageKit did not take the credentials: correct the private key.", key=key)
     if status == 429:
         wait = error.response.headers.get("X-RateLimit-Reset", "")  # milliseconds
-        seconds = -(-int(wait) // 1000) if wait.isdigit() else 60
+        seconds = -(-int(wait) // 1000) if wait.isdecimal() else 60
         return BackendUnavailable("ImageKit's limit of calls is reached for now.", key=key, retry_after=seconds)
     if status == 413 or "too large" in small or "larger" in small or ("size" in small and "limit" in small):
-        return UploadTooLarge(f"It is too large for this ImageKit plan ({text[:200]}).")
+        return UploadTooLarge("It is too large for this ImageKit plan.")
     if "type" in small and ("not supported" in small or "not allowed" in small):
         return TypeNotAllowed("ImageKit does not take files of its type.")
     if status >= 500:
         return BackendUnavailable(f"The store for uploads is not available now ({status}).", key=key)
-    return BackendRefused(f"ImageKit refused ({status}): {text[:200]}", key=key)
+    logger.error("ImageKit refused %s: %s", key, text[:200])
+    return BackendRefused(f"ImageKit refused ({status}); the log says why.", key=key)

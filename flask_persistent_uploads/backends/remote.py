@@ -17,7 +17,17 @@ from threading import Lock, Thread
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
-from ..errors import BackendRefused, BackendTimeout, BackendUnavailable, FileMissing, UploadRejected, WrongLength
+from ..errors import (
+    BackendError,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    FileExists,
+    FileMissing,
+    UploadRejected,
+    WrongLength,
+)
+from ..stored import Stat
 
 if TYPE_CHECKING:
     import urllib3
@@ -38,10 +48,34 @@ def unreachable(key: str | None = None) -> BackendUnavailable:
     return BackendUnavailable("The store for uploads cannot be reached.", key=key)
 
 
-def repeat_after(error: BackendUnavailable) -> None:
-    """Raise it if the service asks us to wait. Nor is an upload repeated after a silence, which has taken its time."""
-    if isinstance(error.retry_after, int) and error.retry_after > _AT_ONCE:
-        raise error
+def second_attempt(first: BackendUnavailable, call: Callable[[], T]) -> T:
+    """What ``call`` returns, after ``first`` ended a first attempt; ``first`` itself where the service asks us to wait.
+
+    Where the second attempt is refused, ``first`` is raised as well: what came of the first attempt is not known.
+    """
+    if isinstance(first.retry_after, int) and first.retry_after > _AT_ONCE:
+        raise first
+    try:
+        return call()
+    except (FileExists, BackendTimeout):
+        raise
+    except (BackendError, UploadRejected) as error:
+        raise first from error
+
+
+def take_back(key: str, service: str, delete: Callable[[], object]) -> BackendRefused:
+    """Delete what a service made of a file that it altered; the error to raise."""
+    error = BackendRefused(
+        f"{service} stored something else than it was sent: a setting of the account, such as a default upload "
+        f"preset, alters files. The upload is undone.",
+        key=key,
+    )
+    try:
+        delete()
+    except BackendError as reason:
+        error.leave_behind([key])
+        error.__cause__ = reason
+    return error
 
 
 @contextlib.contextmanager
@@ -85,7 +119,7 @@ class PerProcess(Generic[T]):
         return self._built[pid]
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T], key: str | None = None) -> T:
     """What ``call`` returns, or ``BackendTimeout`` by our own clock.
 
     The timeouts of SDKs are for one read each, and some try again by themselves: a service that sends a byte now and
@@ -103,7 +137,14 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     try:
         return answer.result(seconds)
     except FutureTimeout:
-        raise timed_out() from None
+        raise timed_out(key) from None
+
+
+def patience(seconds: float) -> urllib3.Timeout:
+    """How long urllib3 waits for a connection, and for each answer."""
+    import urllib3
+
+    return urllib3.Timeout(connect=min(3.0, seconds / 2), read=seconds)
 
 
 class Digests(NamedTuple):
@@ -126,6 +167,15 @@ def read_through(key: str, stream: IO[bytes], size: int) -> Digests:
         raise WrongLength(key, expected=size, found=found)
     stream.seek(start)
     return digests
+
+
+def read_fully(stream: IO[bytes], size: int) -> bytes:
+    """The next ``size`` bytes, fewer only at the end, also of a stream that reads short."""
+    pieces = []
+    while size > 0 and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Rest:
@@ -178,14 +228,19 @@ def _connections() -> urllib3.PoolManager:
 _pool: PerProcess[urllib3.PoolManager] = PerProcess(_connections)
 
 
-def download(key: str, url: str, *, timeout: float) -> IO[bytes]:
-    """The file behind a signed url, from its start. The url is in no error: it opens the file for whoever reads it."""
+def download(key: str, url: str, *, timeout: float, stat: Callable[[str], Stat | None]) -> IO[bytes]:
+    """The file behind a signed url, from its start. The url is in no error: it opens the file for whoever reads it.
+
+    What is not found there is missing only if ``stat`` says so, too.
+    """
     with _transfer_errors(key):
-        answer = within(timeout, lambda: _follow(url, timeout))
-    if answer.status != 200:
-        answer.close()
-        raise _refusal(key, answer)
-    return io.BufferedReader(Download(answer, lambda: _transfer_errors(key)), PIECE)
+        answer = within(timeout, lambda: _follow(url, timeout), key)
+    if answer.status == 200:
+        return io.BufferedReader(Download(answer, lambda: _transfer_errors(key)), PIECE)
+    answer.close()
+    if answer.status == 404 and stat(key) is None:
+        raise FileMissing(key)
+    raise _refusal(key, answer)
 
 
 def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
@@ -206,18 +261,15 @@ def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
 
 
 def _get(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
-    import urllib3
-
     return _pool.get().request(
         "GET",
         url,
         headers={"Accept-Encoding": "identity"},
         preload_content=False,
-        decode_content=False,
         # urllib3 logs the urls of what it tries again and of where it is sent on to.
         retries=False,
         redirect=False,
-        timeout=urllib3.Timeout(connect=min(3.0, timeout / 2), read=timeout),
+        timeout=patience(timeout),
     )
 
 
@@ -240,14 +292,16 @@ def is_timeout(error: BaseException | None) -> bool:
     return isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
 
 
-def _refusal(key: str, answer: urllib3.BaseHTTPResponse) -> BackendRefused | BackendUnavailable | FileMissing:
-    if answer.status == 404:
-        return FileMissing(key)
+def _refusal(key: str, answer: urllib3.BaseHTTPResponse) -> BackendError:
     if answer.status >= 500 or answer.status in {420, 429}:
         wait = answer.headers.get("Retry-After", "")
         return BackendUnavailable(
             f"The store for uploads is not available now ({answer.status}).",
             key=key,
-            retry_after=int(wait) if wait.isdigit() else 5,
+            retry_after=int(wait) if wait.isdecimal() else 5,
+        )
+    if answer.status == 404:
+        return BackendRefused(
+            "The file is stored, but not found where files are delivered: correct its address.", key=key
         )
     return BackendRefused(f"The store for uploads refused to hand out the file ({answer.status}).", key=key)

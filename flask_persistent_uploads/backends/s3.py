@@ -250,7 +250,7 @@ class S3Backend(Backend):
             for number in itertools.count(1):
                 if len(flying) == 2:
                     parts.append(flying.popleft().result())
-                piece = stream.read(length)
+                piece = remote.read_fully(stream, length)
                 if not piece:
                     break
                 flying.append(pool.submit(send, number, piece))

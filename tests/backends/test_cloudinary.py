@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import re
+import socket
 import subprocess
 import sys
 import textwrap
@@ -387,6 +388,49 @@ def test_json_of_others_is_an_error_of_ours(fake: Fake, backend: Backend, operat
     fake.fail(says(value), times=99)
     with fails(errors.BackendError):
         operation(backend)
+
+
+def test_a_second_attempt_that_is_refused_does_not_hide_that_the_first_may_have_arrived(
+    fake: Fake, backend: Backend
+) -> None:
+    fake.fail(done_but(500), on="image/upload")
+    fake.fail(status(400, "Storage quota exceeded"), on="image/upload")
+    with fails(errors.BackendUnavailable) as caught:
+        save(backend, "a.png")
+    assert isinstance(caught.value.__cause__, errors.BackendFull)
+
+
+def test_what_was_altered_and_cannot_be_taken_back_is_named(fake: Fake, backend: Backend, account: Account) -> None:
+    account.altered = True
+    fake.fail(status(503), on="/destroy", times=9)
+    with fails(errors.BackendRefused, match=r"alters files.*What may be left there: a\.png") as caught:
+        save(backend, "a.png")
+    assert caught.value.orphans == ("a.png",)
+
+
+def test_a_stream_that_reads_short_is_stored_whole(backend: Backend, account: Account) -> None:
+    class Short(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size if size is None or size < 0 else min(size, 100_000))
+
+    content = PNG + LARGE
+    backend.save("a.png", Short(content), content_type="image/png", size=len(content), filename="a.png")
+    assert only(account).data == content
+
+
+def test_a_service_that_cannot_be_reached_is_told_within_the_timeout(fake: Fake) -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full, so that no further connection is answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        begun = time.monotonic()
+        with fails(errors.BackendTimeout):
+            save(
+                cloudinary_backend(fake, upload_prefix=f"http://127.0.0.1:{full.getsockname()[1]}", timeout=2), "a.png"
+            )
+        assert time.monotonic() - begun < 2 * 2  # the SDK by itself would try four times
 
 
 @EVERY_OPERATION

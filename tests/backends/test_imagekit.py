@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from imagekitio import ImageKit
 
 from flask_persistent_uploads import errors
-from flask_persistent_uploads.backends import remote
+from flask_persistent_uploads.backends import imagekit, remote
 from flask_persistent_uploads.backends.imagekit import ImageKitBackend as Backend
 from flask_persistent_uploads.stored import Ticket, Variant
 
@@ -332,6 +332,31 @@ class TestUploadsThatFail:
             save(backend, "a.png")
         assert not isinstance(caught.value, errors.FileExists | errors.FileMissing)
 
+    def test_a_second_attempt_that_is_refused_does_not_hide_that_the_first_may_have_arrived(
+        self, fake: Fake, backend: Backend
+    ) -> None:
+        fake.fail(lost, on=UPLOAD)
+        fake.fail(answers(400, "Storage limit exceeded"), on=UPLOAD)
+        with raises(errors.BackendUnavailable) as caught:
+            save(backend, "a.png")
+        assert isinstance(caught.value.__cause__, errors.BackendFull)
+
+    def test_an_overwrite_is_done_though_its_older_copies_stay_in_the_cdn(
+        self, fake: Fake, backend: Backend, account: Account, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        save(backend, "a.png")
+        fake.fail(answers(429), on=PURGE)
+        content = PNG + b"new"
+        backend.save("a.png", io.BytesIO(content), content_type="", size=len(content), filename="a", overwrite=True)
+        assert account.files["/uploads/a.png"].data == content
+        assert "the CDN may deliver 'a.png' as it was" in caplog.text
+
+    def test_a_file_that_is_stored_and_not_delivered_is_not_missing(self, fake: Fake) -> None:
+        wrong = connect(fake, url_endpoint=f"{fake.url}/ik/other")
+        save(wrong, "a.png")
+        with raises(errors.BackendRefused, match="is stored, but not found where files are delivered"):
+            wrong.open("a.png")
+
     def test_an_overwrite_whose_answer_was_lost_replaces(self, fake: Fake, backend: Backend) -> None:
         save(backend, "a.png", PNG + b"old")
         assert read(backend, "a.png") == PNG + b"old"  # the CDN has it now
@@ -447,6 +472,18 @@ class TestDelete:
         backend.delete("a.png")
         assert account.files == {}
 
+    def test_a_file_of_another_process_that_the_search_does_not_find_yet_is_no_silent_success(
+        self, fake: Fake, backend: Backend, account: Account
+    ) -> None:
+        account.index_delay = 60
+        save(connect(fake), "a.png")
+        with raises(errors.BackendUnavailable, match="does not find the file yet: delete it again later"):
+            backend.delete("a.png")
+        account.index_delay = 0
+        backend.delete("a.png")
+        assert account.files == {}
+        backend.delete("a.png")
+
     @pytest.mark.parametrize("private", [False, True])
     def test_the_copies_in_the_cdn_are_gone_too(self, fake: Fake, private: bool) -> None:
         backend = connect(fake, private=private)
@@ -491,9 +528,19 @@ class TestEntries:
         entries = backend.entries("many/")
         assert fake.requests == []
         assert next(entries).key.startswith("many/")
-        assert [request.query["limit"] for request in fake.requests] == ["1000"]
+        assert [request.query["skip"] for request in fake.requests] == ["0", "1000", "2000"]
         assert sorted(entry.key for entry in backend.entries()) == sorted(wanted)
         assert {entry.key for entry in backend.entries("d1/")} == {key for key in wanted if key.startswith("d1/")}
+
+    def test_who_deletes_what_is_listed_misses_nothing(
+        self, backend: Backend, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(imagekit, "_PAGE", 10)
+        for number in range(35):
+            account.files[f"/uploads/many/{number}.png"] = StoredFile(str(number), b"x", created_at=number)
+        for entry in backend.entries("many/"):
+            backend.delete(entry.key)
+        assert account.files == {}
 
     def test_files_that_we_did_not_store_are_skipped(self, backend: Backend, account: Account) -> None:
         save(backend, "b c/d.png")

@@ -51,8 +51,12 @@ def files() -> Iterator[Files]:
         yield files
 
 
+def not_there(key: str) -> None:
+    """What the backend's own stat says."""
+
+
 def download(files: Files, *, path: str = "/file?", timeout: float = 5) -> bytes:
-    with remote.download("a.png", f"{files.url}{path}&{SECRET}", timeout=timeout) as stream:
+    with remote.download("a.png", f"{files.url}{path}&{SECRET}", timeout=timeout, stat=not_there) as stream:
         return stream.read()
 
 
@@ -241,7 +245,7 @@ class TestDownload:
         assert download(files) == CONTENT
 
     def test_it_can_be_read_in_pieces_and_seen_to_be_readable_only(self, files: Files) -> None:
-        with remote.download("a.png", f"{files.url}/file", timeout=5) as stream:
+        with remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream:
             pieces = list(iter(lambda: stream.read(10_001), b""))
             assert stream.readable()
             assert not stream.writable()
@@ -251,7 +255,7 @@ class TestDownload:
 
     def test_one_that_was_not_read_to_its_end_spoils_none_that_follows(self, files: Files) -> None:
         for _ in range(20):
-            with remote.download("a.png", f"{files.url}/file", timeout=5) as stream:
+            with remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream:
                 assert stream.read(10) == CONTENT[:10]
         assert download(files) == CONTENT
 
@@ -291,7 +295,7 @@ class TestDownload:
     def test_one_that_breaks_off_raises_and_never_looks_complete(self, files: Files, pieces: int) -> None:
         files.fail(cut)
         with (
-            remote.download("a.png", f"{files.url}/file", timeout=5) as stream,
+            remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream,
             pytest.raises(BackendUnavailable) as caught,
         ):
             list(iter(lambda: stream.read(pieces), b""))
@@ -299,9 +303,13 @@ class TestDownload:
 
     def test_one_in_chunks_that_breaks_off_raises_too(self) -> None:
         half = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n"
-        with serve_once(half) as url, remote.download("a", url, timeout=5) as stream, pytest.raises(BackendUnavailable):
+        with (
+            serve_once(half) as url,
+            remote.download("a", url, timeout=5, stat=not_there) as stream,
+            pytest.raises(BackendUnavailable),
+        ):
             stream.read()
-        with serve_once(half + b"0\r\n\r\n") as url, remote.download("a", url, timeout=5) as stream:
+        with serve_once(half + b"0\r\n\r\n") as url, remote.download("a", url, timeout=5, stat=not_there) as stream:
             assert stream.read() == b"12345678"
 
     def test_a_connection_that_was_closed_is_opened_again(self, files: Files) -> None:
@@ -330,12 +338,12 @@ class TestDownload:
 
     def test_nobody_listening_is_503(self) -> None:
         with pytest.raises(BackendUnavailable) as caught:
-            remote.download("a.png", f"http://127.0.0.1:{free_ports(1)[0]}/file?{SECRET}", timeout=3)
+            remote.download("a.png", f"http://127.0.0.1:{free_ports(1)[0]}/file?{SECRET}", timeout=3, stat=not_there)
         assert caught.value.key == "a.png"
 
     def test_what_is_no_http_is_503(self) -> None:
         with serve_once(b"SSH-2.0-OpenSSH_9.7\r\n") as url, pytest.raises(BackendUnavailable):
-            remote.download("a.png", url, timeout=3)
+            remote.download("a.png", url, timeout=3, stat=not_there)
 
     @pytest.mark.parametrize("fault", ["404", "403", "500", "hang up", "silent", "cut", "redirects", "nobody"])
     def test_the_url_is_in_no_error_and_in_no_log(
@@ -347,7 +355,7 @@ class TestDownload:
         paths = {"404": "/other?", "redirects": "/file?redirects=9"}
         url = f"http://127.0.0.1:{free_ports(1)[0]}" if fault == "nobody" else files.url
         with caplog.at_level(logging.INFO), pytest.raises(BackendError) as caught:
-            remote.download("a.png", f"{url}{paths.get(fault, '/file?')}&{SECRET}", timeout=1).read()
+            remote.download("a.png", f"{url}{paths.get(fault, '/file?')}&{SECRET}", timeout=1, stat=not_there).read()
         error = caught.value
         told = [str(error), repr(error), repr(error.__cause__), "".join(traceback.format_exception(error))]
         assert not [text for text in (*told, caplog.text) if SECRET in text or "ik-s" in text]
