@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
@@ -14,6 +15,9 @@ from ..config import OURS, VARIABLES, Secret, Settings
 from ..errors import ConfigError
 from . import s3_services
 from .base import Backend
+
+if TYPE_CHECKING:
+    from .cloudinary import Account
 
 GROUP = "flask_persistent_uploads.backends"
 
@@ -97,37 +101,22 @@ def _missing(module: str, extra: str) -> list[str]:
 
 def _needed(settings: Settings, variables: str, problems: list[str], *names: str) -> list[str]:
     """The values of settings that cannot be left out; raises ``ConfigError`` for these and for ``problems``."""
-    values = {row.name: getattr(settings, row.name) for row in VARIABLES if row.name in names}
     native = {row.name: "".join(f" (or {name})" for name in row.metadata["native"]) for row in VARIABLES}
     problems += [
         f"{variables}{name.upper()}{native[name]} is not set: set it."
         for name in names
         if name not in settings.sources  # what was set wrongly has been told
     ]
-    if problems or None in values.values():
+    values = [getattr(settings, name) for name in names]
+    if problems or None in values:
         raise ConfigError(problems)
-    return [value.reveal() if isinstance(value, Secret) else value for value in values.values()]
+    return [value.reveal() if isinstance(value, Secret) else value for value in values]
 
 
 def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    from .cloudinary import API, Account, CloudinaryBackend, read_url
+    from .cloudinary import API, CloudinaryBackend
 
-    problems = _missing("cloudinary", "cloudinary")
-    url, other = settings.cloudinary_url, settings.cloudinary_cloud_name
-    source, other_source = (settings.sources.get(f"cloudinary_{name}", "") for name in ("url", "cloud_name"))
-    # Our own names win over the native ones, which another Uploads may be meant by.
-    same_rank = source.startswith(variables) == other_source.startswith(variables)
-    if url is None or (other is not None and not same_rank and other_source.startswith(variables)):
-        parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
-        account = Account(*_needed(settings, variables, problems, *parts))
-    else:
-        try:
-            account = read_url(url.reveal())
-            if same_rank and other not in {None, account.cloud_name}:
-                problems.append(f"{other_source} names another cloud than {source}: remove it.")
-        except ValueError as error:
-            problems.append(f"{source} is not right; set it to {error}.")
-        _needed(settings, variables, problems)
+    account = _cloudinary_account(settings, variables, _missing("cloudinary", "cloudinary"))
     # The SDK reads this one by itself when it is imported, and fails if it is not right.
     if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
         raise ConfigError(
@@ -143,6 +132,27 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
         upload_prefix=settings.cloudinary_upload_prefix or account.upload_prefix or API,
         timeout=settings.timeout,
     )
+
+
+def _cloudinary_account(settings: Settings, variables: str, problems: list[str]) -> Account:
+    """The account of the URL, or of the three parts: our own names win over native ones, which others may share."""
+    from .cloudinary import Account, read_url
+
+    url, other = settings.cloudinary_url, settings.cloudinary_cloud_name
+    source, other_source = (settings.sources.get(f"cloudinary_{name}", "") for name in ("url", "cloud_name"))
+    ours, other_ours = source.startswith(variables), other_source.startswith(variables)
+    if url is None or (other_ours and not ours):
+        parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
+        return Account(*_needed(settings, variables, problems, *parts))
+    try:
+        account = read_url(url.reveal())
+    except ValueError as error:
+        raise ConfigError([*problems, f"{source} is not right; set it to {error}."]) from error
+    if ours == other_ours and other not in {None, account.cloud_name}:
+        problems.append(f"{other_source} names another cloud than {source}: remove it.")
+    if problems:
+        raise ConfigError(problems)
+    return account
 
 
 def _imagekit(settings: Settings, variables: str) -> Backend:

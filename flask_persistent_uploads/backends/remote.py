@@ -67,7 +67,7 @@ def take_back(key: str, service: str, delete: Callable[[], object]) -> BackendRe
     """Delete what a service made of a file that it altered; the error to raise."""
     error = BackendRefused(
         f"{service} stored something else than it was sent: a setting of the account, such as a default upload "
-        f"preset, alters files. The upload is undone.",
+        f"preset, alters files.",
         key=key,
     )
     try:
