@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 from typing import IO
 
 from ..backends.base import Backend
@@ -108,10 +109,17 @@ def _side_by_side(workers: int, work: Callable[[Job], str], jobs: Sequence[Job])
     workers = min(workers, len(jobs))
     if workers < 2:
         return [work(job) for job in jobs]
+    stop = Event()
+
+    def unless_stopped(job: Job) -> str:
+        if stop.is_set():
+            return ""
+        try:
+            return work(job)
+        except BaseException:
+            stop.set()  # here, as a worker takes its next job before anybody else learns of the failure
+            raise
+
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(work, job) for job in jobs]
-        _, not_done = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in not_done:
-            future.cancel()
-    failed = next((future for future in futures if not future.cancelled() and future.exception()), None)
-    return [failed.result()] if failed else [future.result() for future in futures]
+        futures = [pool.submit(unless_stopped, job) for job in jobs]
+    return [future.result() for future in futures]
