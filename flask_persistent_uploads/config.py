@@ -352,8 +352,11 @@ def _refuse_half_an_account(settings: Settings, name: str) -> None:
     """
     whole = {"s3": "S3_BUCKET", "cloudinary": "CLOUDINARY_CLOUD_NAME", "imagekit": "IMAGEKIT_PRIVATE_KEY"}
     for field_name, source in settings.sources.items():
-        backend = field_name.partition("_")[0]
-        if backend in whole and (backend != "s3" or source.startswith(f"{name}_S3_")):
+        backend, _, part = field_name.partition("_")
+        meant = source.startswith(f"{name}_") or (backend == "cloudinary" and name == "UPLOADS")
+        if backend != "s3":  # an option, such as "private", may wait for an account; a disk was named on purpose
+            meant = meant and part in {"api_key", "api_secret", "public_key"} and settings.dir is None
+        if backend in whole and meant:
             raise ConfigError(
                 f"{source} is set, but {name}_{whole[backend]} is not: set it too, or set {name}_BACKEND=local."
             )

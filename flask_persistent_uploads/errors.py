@@ -88,8 +88,10 @@ class BackendError(UploadsError, HTTPException):
 
     def leave_behind(self, orphans: Sequence[str]) -> None:
         """Name in the description the files that may be left, because removing them failed or is in doubt."""
-        self.orphans = tuple(orphans)
-        self.description = f"{self.description} What may be left there: {', '.join(orphans)}."
+        new = [key for key in orphans if key not in self.orphans]
+        if new:
+            self.orphans += tuple(new)
+            self.description = f"{self.description} What may be left there: {', '.join(new)}."
 
 
 class FileMissing(BackendError, NotFound):

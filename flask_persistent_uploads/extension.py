@@ -148,10 +148,10 @@ class Uploads:
         return f"{root}{self._state.settings.url_prefix}/{quote(self._key(reference))}"
 
     def direct_url(self, reference: str | None) -> str:
-        """Today's link into the backend, which expires; the app's own where it serves the file itself.
+        """Today's link into the backend, which may expire; the app's own where it serves the file itself.
 
-        It works for at least half of ``UPLOADS_URL_EXPIRES`` seconds. Keep the reference, never this. It is empty for
-        an empty reference.
+        It works for half of ``UPLOADS_URL_EXPIRES`` seconds, unless temporary credentials end before. Keep the
+        reference, never this. It is empty for an empty reference.
         """
         if not reference:
             return ""

@@ -501,8 +501,7 @@ def test_an_app_that_cannot_work_does_not_start_and_says_the_remedy(
     [
         ("CLOUDINARY_API_KEY", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
         ("UPLOADS_CLOUDINARY_API_SECRET", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
-        ("UPLOADS_CLOUDINARY_PRIVATE", "UPLOADS_CLOUDINARY_CLOUD_NAME"),
-        ("IMAGEKIT_PUBLIC_KEY", "UPLOADS_IMAGEKIT_PRIVATE_KEY"),
+        ("UPLOADS_IMAGEKIT_PUBLIC_KEY", "UPLOADS_IMAGEKIT_PRIVATE_KEY"),
         ("UPLOADS_S3_REGION", "UPLOADS_S3_BUCKET"),
     ],
 )
@@ -516,6 +515,60 @@ def test_half_an_account_never_ends_on_a_disk_that_forgets(
         make_app()
     assert backend_of(make_app(UPLOADS_BACKEND="local")).name == "local"
     assert backend_of(make_app(**BUCKET, **KEYS)).name == "s3"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"UPLOADS_CLOUDINARY_PRIVATE": "true"},
+        {"UPLOADS_IMAGEKIT_PRIVATE": "false"},
+        {"IMAGEKIT_PUBLIC_KEY": "public_x"},
+        {"IMAGE_KIT_BASE_URL": "https://api.imagekit.io"},
+        {"CLOUDINARY_API_KEY": "1", "MEDIA_ROOT": "media"},
+    ],
+)
+def test_an_option_without_an_account_or_beside_a_disk_keeps_no_app_from_starting(
+    settings: dict[str, str], make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert backend_of(make_app()).name == "local"
+
+
+def test_a_second_one_does_not_answer_for_the_native_names_of_the_first(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CLOUDINARY_API_KEY", "CLOUDINARY_API_SECRET"):
+        monkeypatch.setenv(name, "x")
+    app = make_app(UPLOADS_CLOUDINARY_CLOUD_NAME="cloud")
+    Uploads(app, name="documents")
+    assert app.extensions["flask_persistent_uploads"]["documents"].state.backend.name == "local"
+
+
+def test_our_own_address_of_the_api_wins_over_the_native_one(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDINARY_UPLOAD_PREFIX", "https://api-ap.cloudinary.com")
+
+    def address(**settings: str) -> str:
+        backend = backend_of(make_app(UPLOADS_CLOUDINARY_PRIVATE="1", **settings))
+        return str(backend.url("a.png", signed_at=0, expires_in=60)).partition(".")[0]
+
+    plain = "cloudinary://key:secret@cloud"
+    assert address(UPLOADS_CLOUDINARY_URL=plain) == "https://api-ap"
+    there = f"{plain}?upload_prefix=https://api-eu.cloudinary.com"
+    assert address(UPLOADS_CLOUDINARY_URL=there) == "https://api-eu"
+    own = {"UPLOADS_CLOUDINARY_UPLOAD_PREFIX": "https://api-own.cloudinary.com"}
+    assert address(UPLOADS_CLOUDINARY_URL=there, **own) == "https://api-own"
+
+
+@pytest.mark.parametrize("value", ["https://example.com", " cloudinary://k:s@c", "cloudinary://key:se[cret@x"])
+def test_what_would_fail_in_the_sdk_alone_is_told_at_start(
+    value: str, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDINARY_URL", value)
+    with pytest.raises(ConfigError, match=r"^CLOUDINARY_URL "):
+        make_app(UPLOADS_CLOUDINARY_URL="cloudinary://key:secret@cloud")
 
 
 def test_the_credentials_that_a_host_of_amazon_always_has_choose_nothing(

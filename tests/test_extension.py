@@ -9,7 +9,9 @@ import io
 import json
 import logging
 import pickle
+import signal
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -318,6 +320,46 @@ def test_after_the_first_failure_no_further_file_is_begun(memory: Flask) -> None
     use(memory, backend)
     post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(10)]})
     assert backend.count <= 4
+
+
+def test_who_interrupts_the_waiting_stops_the_workers_too(memory: Flask, uploads: Uploads) -> None:
+    class Slow(MemoryBackend):
+        parallel = 2
+
+        def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
+            time.sleep(0.1)
+            return super().save(key, stream, **options)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    use(memory, Slow())
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.25)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(16)]})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert stored_keys(uploads) == set()
+
+
+def test_what_a_backend_could_not_take_back_is_named_with_what_we_could_not(memory: Flask) -> None:
+    class Altering(MemoryBackend):
+        parallel = 2
+        both = threading.Barrier(2, timeout=10)
+
+        def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
+            self.both.wait()
+            error = BackendRefused("it altered the file", key=key)
+            error.leave_behind([key])
+            raise error
+
+    use(memory, Altering())
+    _, response = post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(2)]})
+    assert response.status_code == 502
+    assert response.text.count(".txt") == 2
 
 
 # -- what is refused

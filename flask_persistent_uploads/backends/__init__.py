@@ -117,11 +117,10 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
     from .cloudinary import API, CloudinaryBackend
 
     account = _cloudinary_account(settings, variables, _missing("cloudinary", "cloudinary"))
-    # The SDK reads this one by itself when it is imported, and fails if it is not right.
-    if not (environ.get("CLOUDINARY_URL") or "cloudinary://").startswith("cloudinary://"):
-        raise ConfigError(
-            "CLOUDINARY_URL does not begin with cloudinary://: correct it (is a space or quote before it?)."
-        )
+    _check_what_the_sdk_reads(environ.get("CLOUDINARY_URL") or "cloudinary://")
+    prefixes = [settings.cloudinary_upload_prefix, account.upload_prefix]
+    if not settings.sources.get("cloudinary_upload_prefix", "").startswith(variables):
+        prefixes.reverse()
     return CloudinaryBackend(
         cloud_name=account.cloud_name,
         api_key=account.api_key,
@@ -129,9 +128,21 @@ def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) 
         prefix=settings.prefix,
         private=settings.cloudinary_private,
         public_url=settings.public_url or account.public_url,
-        upload_prefix=settings.cloudinary_upload_prefix or account.upload_prefix or API,
+        upload_prefix=prefixes[0] or prefixes[1] or API,
         timeout=settings.timeout,
     )
+
+
+def _check_what_the_sdk_reads(url: str) -> None:
+    """The SDK reads the native variable by itself when it is imported, and fails if it is not right."""
+    if not url.startswith("cloudinary://"):
+        raise ConfigError(
+            "CLOUDINARY_URL does not begin with cloudinary://: correct it (is a space or quote before it?)."
+        )
+    try:
+        urlsplit(url)
+    except ValueError:
+        raise ConfigError("CLOUDINARY_URL holds '[' or ']': write them as %5B and %5D.") from None
 
 
 def _cloudinary_account(settings: Settings, variables: str, problems: list[str]) -> Account:
@@ -141,14 +152,15 @@ def _cloudinary_account(settings: Settings, variables: str, problems: list[str])
     url, other = settings.cloudinary_url, settings.cloudinary_cloud_name
     source, other_source = (settings.sources.get(f"cloudinary_{name}", "") for name in ("url", "cloud_name"))
     ours, other_ours = source.startswith(variables), other_source.startswith(variables)
-    if url is None or (other_ours and not ours):
+    own_key = settings.sources.get("cloudinary_api_key", "").startswith(variables)
+    if url is None or (other_ours and own_key and not ours):
         parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
         return Account(*_needed(settings, variables, problems, *parts))
     try:
         account = read_url(url.reveal())
     except ValueError as error:
         raise ConfigError([*problems, f"{source} is not right; set it to {error}."]) from error
-    if ours == other_ours and other not in {None, account.cloud_name}:
+    if (other_ours or not ours) and other not in {None, account.cloud_name}:
         problems.append(f"{other_source} names another cloud than {source}: remove it.")
     if problems:
         raise ConfigError(problems)

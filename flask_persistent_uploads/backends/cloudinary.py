@@ -26,6 +26,7 @@ from ..errors import (
     BackendError,
     BackendFull,
     BackendRefused,
+    BackendTimeout,
     BackendUnavailable,
     FileExists,
     FileMissing,
@@ -171,8 +172,10 @@ class CloudinaryBackend(Backend):
         if "etag" not in answer:  # nothing was stored: a part got lost there, or somebody else answered
             raise remote.unreachable(key)
         same = (answer.get("bytes"), answer.get("etag")) == (size, digests.md5.hexdigest())
-        if answer.get("existing") and not (repeated and same):  # else our own first attempt had arrived
+        if answer.get("existing") and not repeated:
             raise FileExists(key)
+        if answer.get("existing") and not same:  # else our own first attempt had arrived
+            raise BackendTimeout("Cloudinary did not say whether it stored the file.", key=key)
         self._verify(asset, answer, same=same)
         return digests.sha256.hexdigest()
 
@@ -192,9 +195,7 @@ class CloudinaryBackend(Backend):
 
     def delete(self, key: str) -> None:
         asset = self._asset(key)
-        answer = self._ask(_uploader().destroy, asset, asset.public_id, resource_type=asset.kind, invalidate=True)
-        if answer.get("result") not in {"ok", "not found"}:
-            raise BackendRefused("Cloudinary did not delete the file.", key=key)
+        self._destroy(asset, asset.public_id, asset.kind, {"ok", "not found"})
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         folder = prefix.rpartition("/")[0]
@@ -321,11 +322,13 @@ class CloudinaryBackend(Backend):
         where = (answer.get("public_id"), answer.get("resource_type"), answer.get("type"))
         if where == (asset.public_id, asset.kind, self._type) and same:
             return
-        stored = {"resource_type": answer.get("resource_type", asset.kind), "invalidate": True}
-        public_id = answer.get("public_id", asset.public_id)
-        raise remote.take_back(
-            asset.key, "Cloudinary", lambda: self._ask(_uploader().destroy, asset, public_id, **stored)
-        )
+        stored = answer.get("public_id", asset.public_id), answer.get("resource_type", asset.kind)
+        raise remote.take_back(asset.key, "Cloudinary", lambda: self._destroy(asset, *stored, {"ok"}))
+
+    def _destroy(self, asset: _Asset, public_id: str, kind: str, accepted: set[str]) -> None:
+        answer = self._ask(_uploader().destroy, asset, public_id, resource_type=kind, invalidate=True)
+        if answer.get("result") not in accepted:
+            raise BackendRefused("Cloudinary did not delete the file.", key=asset.key)
 
     # -- signing
 

@@ -227,11 +227,9 @@ class ImageKitBackend(Backend):
             return remote.second_attempt(first, lambda: self._upload(place, body, sha256, overwrite=overwrite))
         except FileExists:
             found = self._find(place)
-            if found is None:
+            stat = _stat(place.key, found) if found else None
+            if stat is None or (stat.size, stat.sha256) != (size, sha256):
                 raise BackendTimeout("ImageKit did not say whether it stored the file.", key=place.key) from None
-            stat = _stat(place.key, found)
-            if (stat.size, stat.sha256) != (size, sha256):
-                raise
             return None
 
     def _verify(self, place: _Place, answer: FileUploadResponse, size: int) -> None:
@@ -261,7 +259,7 @@ class ImageKitBackend(Backend):
 
         with self._errors(None):
             page = remote.within(self.timeout, ask)
-        if not isinstance(page, list):
+        if not isinstance(page, list) or not all(isinstance(found, dict) for found in page):
             raise remote.unreachable()
         return page
 
@@ -270,7 +268,7 @@ class ImageKitBackend(Backend):
         link = self._signed(f"{place.path}?{_ORIGINAL}&now={secrets.token_hex(8)}", int(time.time()) + 60)
         try:
             remote.download(place.key, link, timeout=self.timeout, stat=lambda key: None).close()
-        except FileMissing:
+        except (FileMissing, BackendRefused):
             return False
         return True
 
@@ -361,8 +359,11 @@ def _in_parts(name: str) -> str:
 
 def _stat(key: str, found: Mapping[str, Any]) -> Stat:
     sha256 = next((tag[len(_TAG) :] for tag in found.get("tags") or () if tag.startswith(_TAG)), None)
-    changed = datetime.fromisoformat(found["updatedAt"].replace("Z", "+00:00"))
-    return Stat(key, int(found["size"]), changed, sha256)
+    try:
+        changed = datetime.fromisoformat(found["updatedAt"].replace("Z", "+00:00"))
+        return Stat(key, int(found["size"]), changed, sha256)
+    except (KeyError, TypeError, ValueError) as error:  # an answer that is not ImageKit's
+        raise remote.unreachable(key) from error
 
 
 def _jwt(payload: Mapping[str, Any], *, key_id: str, secret: str) -> str:

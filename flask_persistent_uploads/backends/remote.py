@@ -72,7 +72,7 @@ def take_back(key: str, service: str, delete: Callable[[], object]) -> BackendRe
     )
     try:
         delete()
-    except BackendError as reason:
+    except (BackendError, UploadRejected) as reason:
         error.leave_behind([key])
         error.__cause__ = reason
     return error
@@ -256,7 +256,10 @@ def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
         if not location:
             return answer
         answer.close()
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise HTTPError("a redirect to no address") from None
     raise HTTPError("too many redirects")
 
 

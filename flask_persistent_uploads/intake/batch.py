@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -87,6 +87,8 @@ def _remove_again(backend: Backend, jobs: Sequence[Job]) -> list[str]:
     """Delete the files of these jobs; the keys of those that may be left."""
 
     def delete(job: Job) -> str:
+        if isinstance(job.error, BackendError) and job.error.orphans:
+            return job.key  # the backend has tried
         if isinstance(job.error, _NOTHING_STORED):
             return ""
         if isinstance(job.error, BackendTimeout):
@@ -121,5 +123,10 @@ def _side_by_side(workers: int, work: Callable[[Job], str], jobs: Sequence[Job])
             raise
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(unless_stopped, job) for job in jobs]
+        try:
+            futures = [pool.submit(unless_stopped, job) for job in jobs]
+            wait(futures)
+        except BaseException:  # what interrupts the waiting must not leave the workers at it
+            stop.set()
+            raise
     return [future.result() for future in futures]

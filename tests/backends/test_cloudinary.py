@@ -408,6 +408,24 @@ def test_what_was_altered_and_cannot_be_taken_back_is_named(fake: Fake, backend:
     assert caught.value.orphans == ("a.png",)
 
 
+@pytest.mark.parametrize("answer", [{"result": "error"}, {"result": "not found"}])
+def test_what_was_not_taken_back_is_not_said_to_be(
+    fake: Fake, backend: Backend, account: Account, answer: dict[str, str]
+) -> None:
+    account.altered = True
+    fake.fail(lambda service, request: Answer.json(200, answer), on="/destroy")
+    with fails(errors.BackendRefused) as caught:
+        save(backend, "a.png")
+    assert caught.value.orphans == ("a.png",)
+
+
+def test_a_lost_answer_of_a_file_that_was_altered_is_in_doubt(fake: Fake, backend: Backend, account: Account) -> None:
+    account.altered = True
+    fake.fail(lost, on="image/upload")
+    with fails(errors.BackendTimeout, match="did not say whether it stored the file"):
+        save(backend, "a.png")
+
+
 def test_a_stream_that_reads_short_is_stored_whole(backend: Backend, account: Account) -> None:
     class Short(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
