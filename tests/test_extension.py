@@ -324,25 +324,27 @@ def test_after_the_first_failure_no_further_file_is_begun(memory: Flask) -> None
 
 def test_who_interrupts_the_waiting_stops_the_workers_too(memory: Flask, uploads: Uploads) -> None:
     class Slow(MemoryBackend):
-        parallel = 2
+        parallel, begun = 2, 0
 
         def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
+            self.begun += 1
             time.sleep(0.1)
             return super().save(key, stream, **options)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    use(memory, Slow())
+    use(memory, backend := Slow())
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.25)
     try:
         with pytest.raises(KeyboardInterrupt):
-            post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(16)]})
+            post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(40)]})
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert stored_keys(uploads) == set()
+    assert backend.begun < 40
 
 
 def test_what_a_backend_could_not_take_back_is_named_with_what_we_could_not(memory: Flask) -> None:
