@@ -343,6 +343,7 @@ def test_who_interrupts_the_waiting_stops_the_workers_too(memory: Flask, uploads
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+    time.sleep(0.5)  # nothing comes in after what was stored is removed
     assert stored_keys(uploads) == set()
     assert backend.begun < 40
 
