@@ -24,7 +24,6 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from .. import content_types, keys
 from ..errors import (
     BackendError,
-    BackendFull,
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
@@ -198,8 +197,8 @@ class CloudinaryBackend(Backend):
         self._destroy(asset, asset.public_id, asset.kind, {"ok", "not found"})
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        folder = prefix.rpartition("/")[0]
-        start = names.escape(f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/", extension=False)[:_HEAD]
+        folder = prefix[: prefix.rfind("/") + 1]
+        start = names.escape(f"{self.prefix}/{folder}", extension=False)[:_HEAD]
         for kind in _KINDS:
             more: dict[str, str] = {}
             while True:
@@ -469,7 +468,7 @@ def _bad_request(text: str, key: str | None) -> BackendError | UploadRejected:
     if "stale request" in small:
         return BackendRefused("Cloudinary refused (400): the clock of this machine is wrong.", key=key)
     if "quota" in small or "storage limit" in small:
-        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
+        return remote.full(key)
     logger.error("Cloudinary refused %s: %s", key, text[:200])
     return BackendRefused("Cloudinary refused (400); the log says why.", key=key)
 

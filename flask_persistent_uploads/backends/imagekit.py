@@ -22,7 +22,6 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 from .. import content_types, keys
 from ..errors import (
     BackendError,
-    BackendFull,
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
@@ -138,8 +137,7 @@ class ImageKitBackend(Backend):
             )
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        folder = prefix.rpartition("/")[0]
-        start = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
+        start = f"{self.prefix}/{prefix[: prefix.rfind('/') + 1]}"
         folders = ["/" + _in_parts(names.escape(start, extension=False)).rstrip("/")]
         while folders:
             # All of a folder before the first of it: who deletes what is listed would make the next page skip files.
@@ -385,7 +383,7 @@ def _refusal(error: Any, key: str | None) -> BackendError | UploadRejected:
     if "already exists" in small and key is not None:
         return FileExists(key)
     if status == 507 or ("storage" in small and ("limit" in small or "quota" in small or "exceed" in small)):
-        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
+        return remote.full(key)
     if status in {401, 403}:
         return BackendRefused("ImageKit did not take the credentials: correct the private key.", key=key)
     if status == 429:

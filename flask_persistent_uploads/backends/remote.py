@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 
 from ..errors import (
     BackendError,
+    BackendFull,
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
@@ -46,6 +47,10 @@ def timed_out(key: str | None = None) -> BackendTimeout:
 
 def unreachable(key: str | None = None) -> BackendUnavailable:
     return BackendUnavailable("The store for uploads cannot be reached.", key=key)
+
+
+def full(key: str | None = None) -> BackendFull:
+    return BackendFull("The store for uploads is full; nothing was stored.", key=key)
 
 
 def second_attempt(first: BackendUnavailable, call: Callable[[], T]) -> T:

@@ -22,7 +22,6 @@ from urllib.parse import quote, urlsplit
 from .. import content_types, keys
 from ..errors import (
     BackendError,
-    BackendFull,
     BackendRefused,
     BackendUnavailable,
     FileExists,
@@ -403,7 +402,7 @@ def _refusal(error: Any, key: str | None) -> BackendError:
     if code == "NoSuchKey" and key is not None:
         return FileMissing(key)
     if code in _FULL or status == 507:
-        return BackendFull("The store for uploads is full; nothing was stored.", key=key)
+        return remote.full(key)
     if code in _SLOW or status >= 500 or status in {409, 429}:
         return BackendUnavailable(f"The store for uploads is not available now ({code or status}).", key=key)
     reason = _REFUSALS.get(code) or (_REFUSALS["AccessDenied"] if status == 403 else "see its documentation for this")
