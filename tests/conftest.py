@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -93,6 +94,15 @@ def make_app(tmp_path: Path) -> MakeApp:
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
     """The settings that choose each backend in turn."""
     return settings_of(request.param, request)
+
+
+def open_below(folder: Path) -> list[str]:
+    """What this process holds open below ``folder``; what it holds elsewhere ends as the collector pleases."""
+    held = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            held.append(str(descriptor.readlink()))
+    return [name for name in held if name.startswith(str(folder))]
 
 
 def settings_of(backend: str, request: pytest.FixtureRequest) -> dict[str, str]:
