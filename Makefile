@@ -1,5 +1,5 @@
 # make demo    the main job on real requests, in under a minute
-# make test    the whole test suite
+# make test    the whole test suite; installs Debian's Chromium if there is none and CHROMIUM=/path names none
 # make bench   the ratios that we promise, measured beside the naive code
 # make check   lint, types, and a wheel that is installed and imported without any extra
 # Each sets up all it needs in .venv.
@@ -9,13 +9,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test bench check format clean
+SUDO = $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.PHONY: demo test chromium bench check format clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
-test: $(READY)
+test: $(READY) chromium
 	$(BIN)/python -m pytest --cov --cov-report=term tests
+
+chromium:
+	@[ -n "$$CHROMIUM" ] || command -v chromium > /dev/null || { command -v apt-get > /dev/null \
+	&& $(SUDO) apt-get update -qq \
+	&& $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } \
+	|| { echo "the tests need Chromium: install it as 'chromium', or set CHROMIUM=/path/to/it" >&2; exit 1; }
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 from flask import Flask
+from playwright.sync_api import Browser, sync_playwright
 
 from flask_persistent_uploads import Uploads
 from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
@@ -75,6 +77,26 @@ def imagekit_server() -> Iterator[FakeImageKit]:
         account = server.add()
         account.max_bytes = dict.fromkeys(account.max_bytes, 1 << 30)
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium without a screen; ``CHROMIUM`` names another than the one on the PATH.
+
+    It lives as long as one module: while it does, an asyncio loop runs in this thread, where no other can then run.
+    """
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.fail("there is no Chromium: install Debian's package chromium, or set CHROMIUM=/path/to/it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=["--disable-gpu", "--disable-quic"],  # beside Playwright's own, which keep it off the network
+            chromium_sandbox=os.geteuid() != 0,  # root cannot start it with one
+            env={**os.environ, "HOME": str(tmp_path_factory.mktemp("browser"))},
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
