@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,6 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values, find_dotenv
 
 from .errors import ConfigError
-
-logger = logging.getLogger("flask_persistent_uploads")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -186,8 +183,9 @@ def _variable(
 class Settings:
     """What was set, parsed. A field ``x`` is the variable ``UPLOADS_X``; ``None`` means it was not set.
 
-    :attr:`sources` tells for each field that was set, rightly or not, the name it came from; :attr:`others` holds the
-    variables that begin like ours and are not, which a third party's backend may be waiting for.
+    :attr:`sources` tells for each field that was set, rightly or not, the name it came from, and :attr:`origins` where
+    that was found; :attr:`others` holds the variables that begin like ours and are not, which a third party's backend
+    may be waiting for.
     """
 
     backend: str | None = _variable(_backend, native={"USE_S3": _use_s3})
@@ -225,7 +223,9 @@ class Settings:
     timeout: int = _variable(_between(2, 600, "seconds"), 25)
     require_persistent: bool = _variable(_yes, default=False)
     store_id: str | None = _variable()
+    platform: str | None = _variable()
     sources: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -250,15 +250,16 @@ def read(
     problems: list[str] = []
     found: dict[str, Any] = {"prefix": name, "url_prefix": f"/{name}"}
     sources: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for row in VARIABLES:
-        for variable, parse, raw in _candidates(row, start, name, own, (environ, file)):
-            sources[row.name] = variable
+        for variable, parse, raw, origin in _candidates(row, start, name, own, {"environment": environ, ".env": file}):
+            sources[row.name], origins[row.name] = variable, origin
             try:
                 found[row.name] = parse(raw)
             except ValueError as error:
                 problems.append(f"{variable} is {_shown(row, raw)}; set it to {error}.")
             break
-    settings = Settings(**found, sources=sources, others=_others(start, own, environ, file))
+    settings = Settings(**found, sources=sources, origins=origins, others=_others(start, own, environ, file))
     return _without_foreign_token(settings, start), problems
 
 
@@ -267,18 +268,21 @@ def _is_empty(value: object) -> bool:
 
 
 def _candidates(
-    row: dataclasses.Field[Any], start: str, name: str, own: Mapping[str, Any], layers: tuple[Mapping[str, str], ...]
-) -> Iterator[tuple[str, Callable[[object], Any], object]]:
-    """Where a variable is set, first the place that wins. An empty value is as good as none."""
+    row: dataclasses.Field[Any], start: str, name: str, own: Mapping[str, Any], layers: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, Callable[[object], Any], object, str]]:
+    """Where a variable is set, first the place that wins: its name, how to read it, its value, and that place.
+
+    An empty value is as good as none.
+    """
     parse, native = row.metadata["parse"], row.metadata["native"]
     variable = start + row.name.upper()
     if variable in own:
-        yield variable, parse, own[variable]
+        yield variable, parse, own[variable], "app.config"
     names = {variable: parse} if row.metadata["own"] and name != "uploads" else {variable: parse, **native}
-    for layer in layers:
+    for origin, layer in layers.items():
         for candidate, parse_it in names.items():
             if layer.get(candidate, "").strip():
-                yield candidate, parse_it, layer[candidate]
+                yield candidate, parse_it, layer[candidate], origin
 
 
 def _shown(row: dataclasses.Field[Any], raw: object) -> str:
@@ -305,8 +309,8 @@ def _others(start: str, *layers: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def warn_of_unknown(settings: Settings, name: str) -> None:
-    """One warning for each variable that begins like ours but is none, with the nearest that is.
+def unknown(settings: Settings, name: str) -> Iterator[str]:
+    """A sentence for each variable that begins like ours but is none, with the nearest that is.
 
     With a third party's backend they may be its own.
     """
@@ -316,7 +320,7 @@ def warn_of_unknown(settings: Settings, name: str) -> None:
     for other in settings.others:
         near = difflib.get_close_matches(other, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "it is ignored."
-        logger.warning("%s is not a setting of this extension: %s", other, hint)
+        yield f"{other} is not a setting of this extension: {hint}"
 
 
 def choose_backend(settings: Settings, name: str = "uploads") -> str:

@@ -24,6 +24,7 @@ the server.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from werkzeug.exceptions import (
     BadGateway,
@@ -43,10 +44,14 @@ class UploadsError(Exception):
 
 
 class ConfigError(UploadsError):
-    """Raised by ``init_app``; :attr:`problems` holds every mistake that was found, each with its remedy."""
+    """Raised by ``init_app``; :attr:`problems` holds every mistake that was found, each with its remedy.
+
+    :attr:`attempt` is what was being set up, for ``flask uploads doctor``.
+    """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.attempt: Any = None
         super().__init__("\n".join(self.problems))
 
 

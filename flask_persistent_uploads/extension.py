@@ -6,6 +6,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -17,10 +18,12 @@ from werkzeug.datastructures import FileStorage, MultiDict
 
 from . import backends, config, keys
 from .backends.base import Backend
+from .cli import uploads as commands
 from .content_types import UNKNOWN
 from .errors import ConfigError, InvalidKey, UploadMalformed, UploadTooLarge
 from .intake import batch, multipart, validation
-from .operations.platform import wiped_disk
+from .operations import platform
+from .operations.watch import Watch
 from .serving import policy, routes
 from .serving.redirects import direct_link
 from .signals import file_deleted, file_saved
@@ -64,14 +67,18 @@ class Uploads:
             raise ConfigError(f"The app has an Uploads named {self.name!r} already: give this one another name.")
         _let_the_log_be_seen()
         settings, problems = config.read(app.config, os.environ, name=self.name)
-        config.warn_of_unknown(settings, self.name)
+        for sentence in config.unknown(settings, self.name):
+            logger.warning(sentence)
+        attempt = Attempt(self.name, settings, config.default_directory(settings, app.instance_path, self.name), app)
         try:
-            backend = self._build_backend(app, settings)
+            host = platform.detect(os.environ, settings.platform)
+            backend = self._build_backend(attempt)
         except ConfigError as error:
-            raise ConfigError([*problems, *error.problems]) from error
+            raise _refusal(attempt, [*problems, *error.problems]) from error
         if problems:
-            raise ConfigError(problems)
-        state = routes.State(settings, backend, routes.Authorization(self._check))
+            raise _refusal(attempt, problems)
+        watch = self._watch(attempt._replace(backend=backend), backend, host)
+        state = routes.State(settings, backend, routes.Authorization(self._check), watch)
         _refuse_the_place_of_another(installed, state)
         self._authorizations.add(state.authorization)
         self._latest = ref(state.authorization)
@@ -81,6 +88,8 @@ class Uploads:
         )
         app.register_blueprint(routes.blueprint(self.name, state))
         app.jinja_env.globals.setdefault("upload_url", upload_url)
+        app.cli.add_command(commands)
+        watch.begin(app)
 
     # -- in
 
@@ -205,23 +214,25 @@ class Uploads:
         settings = self._state.settings
         return keys.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
 
-    def _build_backend(self, app: Flask, settings: config.Settings) -> Backend:
-        variables = f"{self.name.upper()}_"
+    def _build_backend(self, attempt: Attempt) -> Backend:
+        settings, variables = attempt.settings, f"{self.name.upper()}_"
         chosen = config.choose_backend(settings, self.name)
         _refuse_what_is_not_here(settings, chosen, variables)
-        directory = config.default_directory(settings, app.instance_path, self.name)
-        backend = backends.build(chosen, settings, directory=directory, variables=variables, environ=os.environ)
-        lost = None
-        if chosen == "local":
-            lost = wiped_disk(directory, os.environ, variables=variables)
-        elif chosen == "memory" and settings.require_persistent:
-            lost = f"{variables}BACKEND is memory, which ends with the process: set {variables}S3_BUCKET."
-        if lost and settings.require_persistent:
-            raise ConfigError(f"{variables}REQUIRE_PERSISTENT is set, but {lost}")
-        logger.info("%s: files are kept in %s", self.name, backend)
-        if lost:
-            logger.warning("%s: UPLOADS WILL BE LOST. %s", self.name, lost)
-        return backend
+        return backends.build(chosen, settings, directory=attempt.directory, variables=variables, environ=os.environ)
+
+    def _watch(self, attempt: Attempt, backend: Backend, host: platform.Host) -> Watch:
+        """Say in one line whether uploads will survive here, or refuse to start where they must and will not."""
+        settings = attempt.settings
+        watch = Watch(backend, host, environ=os.environ, name=self.name, expected=settings.store_id)
+        verdict = watch.at_start()
+        text = f"{verdict.reason}: {verdict.remedy}" if verdict.remedy else verdict.reason
+        if verdict.survives is False and settings.require_persistent:
+            raise _refusal(attempt, [f"{self.name.upper()}_REQUIRE_PERSISTENT is set, but {text}."])
+        if verdict.survives is False and backend.name != "memory":
+            logger.warning("%s: UPLOADS WILL BE LOST. %s (%s).", self.name, text, backend)
+        else:
+            logger.info("%s: files are kept in %s; %s.", self.name, backend, text)
+        return watch
 
     def _save_all(
         self,
@@ -245,6 +256,7 @@ class Uploads:
             stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
             for path in stored:
                 file_saved.send(_app(), uploads=self, file=path)
+        state.watch.wake(_app())
         return stored
 
     def _job(self, file: _Incoming, folder: str, types: Sequence[str], limit: int) -> batch.Job:
@@ -264,6 +276,16 @@ class Uploads:
             sha256=sha256,
             url=self.url(job.key),
         )
+
+
+class Attempt(NamedTuple):
+    """What ``init_app`` sets up, as far as it has come; ``backend`` is ``None`` where the settings make none."""
+
+    name: str
+    settings: config.Settings
+    directory: Path
+    app: Flask
+    backend: Backend | None = None
 
 
 class _Installed(NamedTuple):
@@ -331,6 +353,12 @@ def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> 
     return limit
 
 
+def _refusal(attempt: Attempt, problems: Sequence[str]) -> ConfigError:
+    error = ConfigError(problems)
+    error.attempt = attempt
+    return error
+
+
 def _refuse_the_place_of_another(installed: Mapping[str, _Installed], state: routes.State) -> None:
     for name, (_, other) in installed.items():
         if other.settings.url_prefix == state.settings.url_prefix:
@@ -341,7 +369,7 @@ def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: 
     """Settings of the design that this version does not serve yet are refused, not ignored."""
     problems = [
         f"{variables}{name.upper()} is set, which this version does not serve yet: remove it."
-        for name in ("fallback", "store_id")
+        for name in ("fallback",)
         if getattr(settings, name) is not None
     ]
     if settings.serve != "redirect":

@@ -28,6 +28,17 @@ _EXTENSION = re.compile(r"[a-z0-9]{1,16}")
 _QUERY = re.compile(r"\?[A-Za-z0-9_-]+=[A-Za-z0-9_%&=+-]*$")  # a cache buster, ?t=1700000000
 
 
+class _Own(str):
+    """A reserved key that we made ourselves: no text that comes from outside is one."""
+
+    __slots__ = ()
+
+
+def own(name: str) -> str:
+    """The key of what we keep about a store ourselves: :func:`check` lets it through, and nobody else can name it."""
+    return _Own(f"{RESERVED}/{name}")
+
+
 def check(key: str) -> str:
     """Return ``key`` as it is, or raise :class:`InvalidKey`. Every method of every backend calls this first.
 
@@ -35,6 +46,8 @@ def check(key: str) -> str:
     reserved for us, more than 255 bytes in a segment or 960 in all, and what is not UTF-8.
     """
     if not _is_key(key):
+        if isinstance(key, _Own):
+            return key
         raise InvalidKey(f"{key!r} is not a key: it has an empty, dotted or reserved segment, or a forbidden sign.")
     if len(key) > MAX_SEGMENT_BYTES // 4:
         _check_length(key)

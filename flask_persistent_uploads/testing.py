@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from . import content_types
+from . import content_types, keys
 from .backends.base import Backend
 from .errors import BackendError, BackendRefused, FileExists, FileMissing, InvalidKey, UploadRejected
 
@@ -236,6 +236,18 @@ class BackendContract:
             self.save(backend, name, sample(name))
         assert sorted(entry.key for entry in backend.entries(f"{key}/")) == sorted(names)
         assert [name for name in names if self.read(backend, name) != sample(name)] == []
+
+    def test_what_we_keep_about_the_store_is_kept_and_not_listed(self, backend: Backend) -> None:
+        key = keys.own(f"{secrets.token_hex(8)}.json")
+        self.save(backend, key, b"{}")
+        self.save(backend, key, b'{"new": 1}', overwrite=True)
+        assert self.read(backend, key) == b'{"new": 1}'
+        assert list(backend.entries(keys.RESERVED)) == []
+        assert backend.stat(key) is not None
+        with pytest.raises(InvalidKey):
+            backend.open(str(key))
+        backend.delete(key)
+        assert backend.stat(key) is None
 
     @pytest.mark.parametrize("bad", NOT_KEYS)
     def test_what_is_no_key_is_refused_by_every_method(self, backend: Backend, bad: str) -> None:

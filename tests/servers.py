@@ -1,9 +1,10 @@
-"""Real servers on loopback for tests, benchmarks and the demo: an S3 server, and gunicorn."""
+"""Real servers on loopback for tests, benchmarks and the demo: an S3 server, gunicorn, and a proxy before several."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -12,10 +13,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from flask_persistent_uploads.operations.platform import PLATFORMS
+
+from .fakes.loopback import Handler, Loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCESS_KEY_ID = "test-access-key"
@@ -44,11 +51,16 @@ def stop(process: subprocess.Popen[Any], *, within: float = 2.0) -> None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without anything that chooses a backend or says which platform this is."""
-    starts = ("AWS_", "UPLOADS_", "S3_", "RENDER", "KOYEB", "FLY_", "RAILWAY", "CLOUDINARY", "IMAGEKIT", "IMAGE_KIT")
-    names = {"BUCKET_NAME", "USE_S3", "MEDIA_ROOT", "DYNO", "K_SERVICE", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
+    """The environment without anything that chooses a backend or says which platform this is: a plain machine.
+
+    Who plays a platform's part sets ``UPLOADS_PLATFORM=""``, as tests may run in a container.
+    """
+    starts = ("AWS_", "UPLOADS_", "S3_", "CLOUDINARY", "IMAGEKIT", "IMAGE_KIT")
+    names = {"BUCKET_NAME", "USE_S3", "MEDIA_ROOT", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
+    for platform in PLATFORMS:
+        names |= {*platform.known_by, *platform.confirmed_by, *platform.instance}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(starts) and k not in names}
-    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "UPLOADS_PLATFORM": "machine", **more}
 
 
 class S3Server:
@@ -232,6 +244,67 @@ class Gunicorn:
                 return
             finally:
                 connection.close()
+
+
+class _Exchange(Handler):
+    """One request and its answer, after which the connection is closed."""
+
+    _BETWEEN_NEIGHBOURS = frozenset({"connection", "keep-alive", "transfer-encoding"})  # RFC 9110, 7.6.1
+
+    def forward(self) -> None:
+        self.close_connection = True
+        if "Transfer-Encoding" in self.headers:
+            self.send_error(411)
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            answer, content = self._ask(self.server.owner.next(), body)
+        except (OSError, http.client.HTTPException):
+            self.send_error(502)
+            return
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in self._passed(answer.getheaders()):
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = forward  # noqa: N815 - http.server's names
+
+    def _ask(self, server: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        target = self.requestline.split()[1]  # as it came in: self.path has lost a slash if it began with two
+        with contextlib.closing(http.client.HTTPConnection(server, timeout=60)) as connection:
+            connection.connect()
+            connection.putrequest(self.command, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in self._passed(self.headers.items()):
+                connection.putheader(name, value)
+            with contextlib.suppress(ConnectionError):  # it may answer before it has read all, as with a 413
+                connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+    def _passed(self, headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        return ((name, value) for name, value in headers if name.lower() not in self._BETWEEN_NEIGHBOURS)
+
+
+class RoundRobin(Loopback):
+    """A proxy that gives each request to the next of several servers, as a host does that runs several instances.
+
+    Requests and answers pass as they are, but for the connection, which is closed after each answer; redirects are not
+    followed. A server that is gone is a 502, and a body without a length a 411.
+    """
+
+    handler = _Exchange
+
+    def __init__(self, *urls: str) -> None:
+        super().__init__()
+        self._turns = itertools.cycle([urlsplit(url).netloc for url in urls])
+        self._one_at_a_time = threading.Lock()
+
+    def next(self) -> str:
+        """Host and port of the server whose turn it is."""
+        with self._one_at_a_time:
+            return next(self._turns)
 
 
 @contextlib.contextmanager

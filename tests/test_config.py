@@ -81,6 +81,7 @@ SAMPLES: dict[str, tuple[tuple[str, str, str], object]] = {
     "timeout": (("2", "3", "600"), 2),
     "require_persistent": (("Yes", "1", "on"), True),
     "store_id": (("a", "b", "c"), "a"),
+    "platform": (("render", "b", "c"), "render"),
 }
 every_variable = pytest.mark.parametrize("row", config.VARIABLES, ids=lambda row: row.name)
 every_native_name = pytest.mark.parametrize(
@@ -481,7 +482,7 @@ def test_somebody_elses_backend_gets_the_variables_of_its_name(
         ),
         ({"UPLOADS_SERVE": "proxy"}, r"UPLOADS_SERVE=proxy is not served by this version yet: remove it\."),
         ({"UPLOADS_FALLBACK": "local:./u"}, r"UPLOADS_FALLBACK is set, which this version does not serve yet: remove"),
-        ({"UPLOADS_STORE_ID": "x"}, r"UPLOADS_STORE_ID is set, which this version does not serve yet: remove it\."),
+        ({"UPLOADS_PLATFORM": "mars"}, r"UPLOADS_PLATFORM is 'mars', which is not known: set it to one of render, "),
         (
             {"UPLOADS_PUBLIC_URL": "https://cdn.example"},
             r"UPLOADS_PUBLIC_URL goes with s3 and cloudinary, not with local: remove it\.",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GROUP = "flask_persistent_uploads.backends"
 
+_SDKS = {"s3": "boto3", "cloudinary": "cloudinary", "imagekit": "imagekitio"}
+
 # Any of these means that boto3's own chain has somewhere to look for credentials.
 _CHAIN = (
     "AWS_PROFILE",
@@ -60,7 +62,7 @@ def build(name: str, settings: Settings, *, directory: Path, variables: str, env
 
 
 def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    problems = _missing("boto3", "s3")
+    problems = missing_sdk("s3")
     if settings.s3_bucket is None:
         if "s3_bucket" not in settings.sources:  # what was set wrongly has been told
             problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
@@ -93,10 +95,12 @@ def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backe
     )
 
 
-def _missing(module: str, extra: str) -> list[str]:
-    if importlib.util.find_spec(module) is not None:
+def missing_sdk(name: str) -> list[str]:
+    """What to install for the backend called ``name``, in a sentence; empty where nothing is missing."""
+    module = _SDKS.get(name)
+    if module is None or importlib.util.find_spec(module) is not None:
         return []
-    return [f"The backend {extra} needs {module}: pip install 'flask-persistent-uploads[{extra}]'."]
+    return [f"The backend {name} needs {module}: pip install 'flask-persistent-uploads[{name}]'."]
 
 
 def _needed(settings: Settings, variables: str, problems: list[str], *names: str) -> list[str]:
@@ -116,7 +120,7 @@ def _needed(settings: Settings, variables: str, problems: list[str], *names: str
 def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
     from .cloudinary import API, CloudinaryBackend
 
-    account = _cloudinary_account(settings, variables, _missing("cloudinary", "cloudinary"))
+    account = _cloudinary_account(settings, variables, missing_sdk("cloudinary"))
     _check_what_the_sdk_reads(environ.get("CLOUDINARY_URL") or "cloudinary://")
     prefixes = [settings.cloudinary_upload_prefix, account.upload_prefix]
     if not settings.sources.get("cloudinary_upload_prefix", "").startswith(variables):
@@ -171,7 +175,7 @@ def _imagekit(settings: Settings, variables: str) -> Backend:
     from .imagekit import ImageKitBackend
 
     private_key, url_endpoint = _needed(
-        settings, variables, _missing("imagekitio", "imagekit"), "imagekit_private_key", "imagekit_url_endpoint"
+        settings, variables, missing_sdk("imagekit"), "imagekit_private_key", "imagekit_url_endpoint"
     )
     return ImageKitBackend(
         private_key=private_key,

@@ -60,7 +60,10 @@ class Backend(ABC):
 
     @abstractmethod
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        """All files whose key begins with ``prefix``, lazily, in no promised order."""
+        """All files whose key begins with ``prefix``, lazily, in no promised order; none that is reserved for us.
+
+        Reserved is what begins with ``keys.RESERVED``: what we keep about the store.
+        """
 
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None

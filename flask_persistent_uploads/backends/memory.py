@@ -52,4 +52,6 @@ class MemoryBackend(Backend):
         self._files.pop(keys.check(key), None)
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        yield from (stat for stat, _ in list(self._files.values()) if stat.key.startswith(prefix))
+        for stat, _ in list(self._files.values()):
+            if stat.key.startswith(prefix) and not stat.key.startswith(keys.RESERVED):
+                yield stat

@@ -97,7 +97,7 @@ class S3Backend(Backend):
         self.timeout = timeout
         # A bucket with a dot is not covered by the service's wildcard certificate.
         self._virtual = (endpoint_url is None or (service is not None and service.virtual)) and "." not in bucket
-        self._base = self._base_url(public_endpoint_url or self._endpoint_url)
+        self.bucket_url = self._base_url(public_endpoint_url or self._endpoint_url)
         self._static = (
             Credentials(access_key_id, secret_access_key or "", session_token) if access_key_id is not None else None
         )
@@ -113,32 +113,32 @@ class S3Backend(Backend):
         options: dict[str, Any] = {"Key": self._object(key), "ContentType": content_type, "CacheControl": _CACHE}
         if content_type == content_types.UNKNOWN:
             options["ContentDisposition"] = content_types.attachment(filename)
-        with self._errors(key):
+        with self.errors(key):
             if size > ONE_REQUEST:
                 return self._save_in_parts(key, stream, size, options, overwrite=overwrite)
             return self._save_at_once(key, stream, size, options, overwrite=overwrite)
 
     def open(self, key: str) -> IO[bytes]:
-        with self._errors(key):
+        with self.errors(key):
             answer = self._ask("get_object", Key=self._object(key))
-        return io.BufferedReader(remote.Download(answer["Body"], lambda: self._errors(key)), remote.PIECE)
+        return io.BufferedReader(remote.Download(answer["Body"], lambda: self.errors(key)), remote.PIECE)
 
     def stat(self, key: str) -> Stat | None:
-        with self._errors(key):
+        with self.errors(key):
             answer = self._head(key)
         if answer is None:
             return None
         return Stat(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
 
     def delete(self, key: str) -> None:
-        with self._errors(key):
+        with self.errors(key):
             self._ask("delete_object", Key=self._object(key))
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         root = f"{self.prefix}/"
         more: dict[str, str] = {}
         while True:
-            with self._errors(None):
+            with self.errors(None):
                 page = self._ask("list_objects_v2", Prefix=root + prefix, **more)
             for item in page.get("Contents", ()):
                 with contextlib.suppress(InvalidKey):  # a "folder", or another program's object
@@ -155,7 +155,7 @@ class S3Backend(Backend):
             return f"{self.public_url}/{quote(name)}"
         return presign(
             method,
-            self._base,
+            self.bucket_url,
             name,
             region=self.region,
             credentials=self._credentials(),
@@ -173,6 +173,8 @@ class S3Backend(Backend):
         try:
             return self._ask("head_object", Key=self._object(key))
         except ClientError as error:
+            if _status(error) == 403:  # an answer to HEAD has no body to say why: this has, and raises
+                self._ask("get_object", Key=self._object(key))["Body"].close()
             if _status(error) != 404:
                 raise
             # Without a body this may mean the bucket as well, which is broken, not "not there": this would raise.
@@ -195,7 +197,7 @@ class S3Backend(Backend):
 
         def put(condition: dict[str, Any]) -> None:
             body.seek(0)
-            self._client().put_object(
+            self.client().put_object(
                 Bucket=self.bucket,
                 Body=cast("IO[bytes]", body),
                 ContentMD5=_base64(digests.md5),
@@ -212,7 +214,7 @@ class S3Backend(Backend):
     ) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        client, mark = self._client(), {"upload": secrets.token_hex(16)}
+        client, mark = self.client(), {"upload": secrets.token_hex(16)}
         upload: dict[str, Any] = {"Bucket": self.bucket, "Key": options["Key"]}
         created = client.create_multipart_upload(Bucket=self.bucket, Metadata=mark, **options)
         upload["UploadId"] = created["UploadId"]
@@ -290,9 +292,10 @@ class S3Backend(Backend):
 
     def _ask(self, operation: str, **parameters: Any) -> Any:
         """One call that is no upload, within the timeout."""
-        return remote.within(self.timeout, lambda: getattr(self._client(), operation)(Bucket=self.bucket, **parameters))
+        return remote.within(self.timeout, lambda: getattr(self.client(), operation)(Bucket=self.bucket, **parameters))
 
-    def _client(self) -> S3Client:
+    def client(self) -> S3Client:
+        """boto3's client of this process, for what a backend does not do itself."""
         return self._session_and_client.get()[1]
 
     def _build(self) -> tuple[Any, S3Client]:
@@ -341,7 +344,7 @@ class S3Backend(Backend):
             return self._static
         from botocore.exceptions import NoCredentialsError
 
-        with self._errors(None):
+        with self.errors(None):
             found = self._session_and_client.get()[0].get_credentials()
             if found is None:
                 raise NoCredentialsError
@@ -351,7 +354,7 @@ class S3Backend(Backend):
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token, expires_at)
 
     @contextlib.contextmanager
-    def _errors(self, key: str | None) -> Iterator[None]:
+    def errors(self, key: str | None = None) -> Iterator[None]:
         """The one place where boto3's errors become ours."""
         from botocore import exceptions as boto
 

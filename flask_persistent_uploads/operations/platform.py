@@ -1,45 +1,248 @@
-"""Which host this is, as far as it tells by the environment, and whether its disk outlives the next deploy."""
+"""Which host this is, which of its instances, and what is known of such hosts: one table, with its date."""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import socket
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-#: The variable by which a host is known, its name, and what it calls a disk that stays. Read in the vendors' pages
-#: 2026-11; on each of them the disk of an app is wiped by every deploy and restart.
-_WIPED = (
-    ("RENDER", "Render", "add a disk"),
-    ("KOYEB_SERVICE_ID", "Koyeb", "add a volume"),
-    ("KOYEB_APP_NAME", "Koyeb", "add a volume"),
-    ("DYNO", "Heroku", None),
-    ("RAILWAY_ENVIRONMENT_ID", "Railway", "add a volume"),
-    ("FLY_MACHINE_ID", "Fly.io", "add a volume"),
-    ("FLY_APP_NAME", "Fly.io", "add a volume"),
-    ("K_SERVICE", "Cloud Run", None),
+from ..errors import ConfigError
+
+#: When the vendors' pages behind :data:`PLATFORMS` were read.
+READ = "2026-11"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What is known of one kind of host. ``None`` is not known, or no limit; fields in ``unverified`` are hearsay.
+
+    :attr:`known_by`       variables, any of which tells that we are there
+    :attr:`confirmed_by`   variables that are there as well, unless somebody sets the others by hand
+    :attr:`running`        a variable that is there only while the app runs, not while it is built or released
+    :attr:`instance`       variables that name an instance, or a deploy, of which one disk may see many
+    :attr:`wiped`          whether what lies on the root file system is gone with the next deploy or restart
+    :attr:`volumes`        whether a file system that is mounted apart stays; else only one over the network does
+    :attr:`volume`         how to get a disk that stays, in words
+    :attr:`volume_path`    a variable that holds where such a disk is mounted
+    :attr:`shared`         whether all instances see the same disk; ``False``: each has its own
+    :attr:`max_body`       bytes that a request may have
+    :attr:`max_seconds`    until a request must be answered
+    :attr:`idle_seconds`   without requests, after which an instance may be put to sleep
+    :attr:`stop_signal`    sent before the end, which comes ``stop_seconds`` later
+    """
+
+    id: str
+    name: str
+    known_by: tuple[str, ...] = ()
+    confirmed_by: tuple[str, ...] = ()
+    running: str | None = None
+    instance: tuple[str, ...] = ()
+    wiped: bool = True
+    volumes: bool = False
+    volume: str | None = None
+    volume_path: str | None = None
+    shared: bool | None = None
+    max_body: int | None = None
+    max_seconds: int | None = None
+    idle_seconds: int | None = None
+    stop_signal: str = "SIGTERM"
+    stop_seconds: int | None = None
+    unverified: frozenset[str] = field(default=frozenset())
+
+
+_MB, _MIB = 10**6, 2**20
+
+#: The specific before the general: many of these run on Kubernetes or Docker.
+PLATFORMS = (
+    Platform(
+        id="render",
+        name="Render",
+        known_by=("RENDER",),
+        confirmed_by=("RENDER_SERVICE_ID",),
+        running="RENDER_INSTANCE_ID",
+        instance=("RENDER_INSTANCE_ID", "RENDER_GIT_COMMIT"),
+        volumes=True,
+        volume="add a disk",
+        shared=False,  # a service with a disk has one instance
+        idle_seconds=900,  # free services
+        stop_seconds=30,
+    ),
+    Platform(
+        id="koyeb",
+        name="Koyeb",
+        known_by=("KOYEB_SERVICE_ID", "KOYEB_APP_NAME"),
+        instance=("KOYEB_INSTANCE_ID", "KOYEB_REGIONAL_DEPLOYMENT_ID"),
+        volumes=True,
+        volume="add a volume",
+        shared=False,
+        max_seconds=100,
+        idle_seconds=300,
+        unverified=frozenset({"max_seconds", "shared"}),
+    ),
+    Platform(
+        id="heroku",
+        name="Heroku",
+        known_by=("DYNO",),  # "web.1" after every restart again: the host name is what is new
+        max_seconds=30,  # to the first byte of the answer, from when the whole body has arrived
+        idle_seconds=1800,
+        stop_seconds=30,
+        unverified=frozenset({"idle_seconds", "stop_seconds"}),
+    ),
+    Platform(
+        id="railway",
+        name="Railway",
+        known_by=("RAILWAY_ENVIRONMENT_ID",),
+        instance=("RAILWAY_REPLICA_ID", "RAILWAY_DEPLOYMENT_ID"),
+        volumes=True,
+        volume="add a volume",
+        volume_path="RAILWAY_VOLUME_MOUNT_PATH",
+        shared=False,
+        max_seconds=300,  # for the body to arrive
+        idle_seconds=600,
+        stop_seconds=0,
+    ),
+    Platform(
+        id="fly",
+        name="Fly.io",
+        known_by=("FLY_MACHINE_ID", "FLY_APP_NAME"),
+        instance=("FLY_MACHINE_ID", "FLY_MACHINE_VERSION"),
+        volumes=True,
+        volume="add a volume",
+        shared=False,
+        max_seconds=60,
+        stop_signal="SIGINT",
+        stop_seconds=5,
+        unverified=frozenset({"max_seconds"}),
+    ),
+    Platform(
+        id="cloud-run",
+        name="Cloud Run",
+        known_by=("K_SERVICE", "CLOUD_RUN_JOB"),
+        instance=("K_REVISION",),
+        shared=True,
+        max_body=32 * _MIB,  # over HTTP/1
+        max_seconds=300,
+        stop_seconds=10,
+        unverified=frozenset({"max_seconds", "stop_seconds"}),
+    ),
+    Platform(
+        id="azure",
+        name="Azure App Service",
+        known_by=("WEBSITE_SITE_NAME",),
+        confirmed_by=("WEBSITE_INSTANCE_ID",),
+        instance=("WEBSITE_INSTANCE_ID",),
+        volume="set WEBSITES_ENABLE_APP_SERVICE_STORAGE=true",
+        shared=True,
+        max_seconds=230,
+    ),
+    Platform(
+        id="vercel",
+        name="Vercel",
+        known_by=("VERCEL",),
+        instance=("VERCEL_DEPLOYMENT_ID",),
+        max_body=4_500_000,
+        max_seconds=300,
+        unverified=frozenset({"instance"}),
+    ),
+    Platform(
+        id="lambda",
+        name="AWS Lambda",
+        known_by=("AWS_LAMBDA_FUNCTION_NAME",),
+        instance=("AWS_LAMBDA_LOG_STREAM_NAME",),
+        shared=True,
+        max_body=6 * _MB,  # base64 counts
+        max_seconds=29,  # of the API Gateway before it
+        unverified=frozenset({"max_body"}),
+    ),
+    # These two set no variable by which they are known: UPLOADS_PLATFORM says it.
+    Platform(id="app-runner", name="AWS App Runner", max_seconds=120),
+    Platform(id="digitalocean", name="DigitalOcean App Platform", max_seconds=100),
+    Platform(
+        id="kubernetes",
+        name="Kubernetes",
+        known_by=("KUBERNETES_SERVICE_HOST",),
+        volumes=True,
+        volume="mount a persistent volume",
+        stop_seconds=30,
+        unverified=frozenset({"stop_seconds"}),
+    ),
+    Platform(
+        id="docker",
+        name="Docker",
+        volumes=True,
+        volume="mount a named volume",
+        stop_seconds=10,
+        unverified=frozenset({"stop_seconds"}),
+    ),
+    Platform(id="machine", name="this machine", wiped=False, volumes=True),
 )
 
+_CONTAINER_FILES = (".dockerenv", "run/.containerenv")
+_BOOT = "proc/sys/kernel/random/boot_id"
 
-def wiped_disk(directory: Path, environ: Mapping[str, str], *, variables: str = "UPLOADS_") -> str | None:
-    """A sentence with the remedy if files in ``directory`` are lost at the next deploy; ``None`` if nothing says so.
 
-    ``variables`` is what the names of the settings begin with. A directory on a mount of its own counts as a disk that
-    stays. It need not exist, and is not made by looking.
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The host that this process runs on: what kind, and which instance and deploy of it.
+
+    ``names`` are the instance's own, for the log. ``doubt`` says why the environment may be wrong about the platform.
+    ``building``: the app is being built or released, which happens where no disk is mounted.
     """
-    folder = f"and set {variables}DIR to a folder below its mount path"
-    for variable, platform, disk in _WIPED:
-        if environ.get(variable):
-            if _mounted_apart(directory):
-                return None
-            remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL" + (
-                f", or {disk} {folder}" if disk else ""
-            )
-            return f"{platform} wipes this disk at every deploy and restart: {remedy}."
-    return None
+
+    platform: Platform
+    names: tuple[str, ...]
+    doubt: str | None = None
+    building: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for every process of one instance and deploy, and no other's: 12 hex digits, no secret."""
+        return hashlib.sha256("\0".join([self.platform.id, *self.names]).encode()).hexdigest()[:12]
 
 
-def _mounted_apart(directory: Path) -> bool:
-    existing = Path(os.path.realpath(directory))
-    while not existing.exists():
-        existing = existing.parent
-    return existing.stat().st_dev != Path("/").stat().st_dev
+def detect(environ: Mapping[str, str], override: str | None = None, *, root: Path = Path("/")) -> Host:
+    """The host, as its environment tells, or as ``override`` (``UPLOADS_PLATFORM``) does; no network is asked.
+
+    Raises ``ConfigError`` for an ``override`` that is none of the ids in :data:`PLATFORMS`.
+    """
+    platform = _named(override) if override else _recognised(environ, root)
+    doubt = None
+    if platform.confirmed_by and not override and not any(environ.get(name) for name in platform.confirmed_by):
+        known = next(name for name in platform.known_by if environ.get(name))
+        doubt = f"{known} claims {platform.name}, but {' and '.join(platform.confirmed_by)} is not set"
+    names = tuple(environ[name] for name in platform.instance if environ.get(name))
+    building = (
+        platform.running is not None
+        and not environ.get(platform.running)
+        and any(environ.get(name) for name in platform.confirmed_by)
+    )
+    return Host(platform, names or (_own_name(platform, root),), doubt, building)
+
+
+def _named(override: str) -> Platform:
+    wanted = override.strip().lower()
+    for platform in PLATFORMS:
+        if platform.id == wanted:
+            return platform
+    known = ", ".join(platform.id for platform in PLATFORMS)
+    raise ConfigError(f"UPLOADS_PLATFORM is {override!r}, which is not known: set it to one of {known}.")
+
+
+def _recognised(environ: Mapping[str, str], root: Path) -> Platform:
+    for platform in PLATFORMS:
+        if any(environ.get(name) for name in platform.known_by):
+            return platform
+    in_a_container = any((root / name).exists() for name in _CONTAINER_FILES)
+    return _named("docker" if in_a_container else "machine")
+
+
+def _own_name(platform: Platform, root: Path) -> str:
+    """Where the platform gives no name: a container's host name is its own; a machine is another after a reboot."""
+    if not platform.wiped:
+        try:
+            return (root / _BOOT).read_text().strip()
+        except OSError:
+            pass
+    return socket.gethostname()

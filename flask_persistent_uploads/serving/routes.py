@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import quote
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import wrap_file
 
@@ -16,6 +16,7 @@ from .. import content_types, keys
 from ..backends.base import Backend
 from ..config import Settings
 from ..errors import FileMissing, InvalidKey
+from ..operations.watch import Watch
 from ..stored import Stat
 from . import policy
 from .redirects import Redirect, direct_link
@@ -27,6 +28,7 @@ _ASK_EACH_TIME = "private, no-cache"
 
 _BLUEPRINT = "persistent_"  # an app may have a blueprint "uploads" of its own
 _MAX_REMEMBERED = 1000
+_UNAVAILABLE = 503
 
 
 @dataclass(eq=False)
@@ -43,49 +45,59 @@ class State:
     settings: Settings
     backend: Backend
     authorization: Authorization
+    watch: Watch
     missing: set[str] = field(default_factory=set)
     looked_over: bool = False
 
 
 def look_over(app: Flask, name: str, state: State) -> None:
     """Say once what else in the app, which is set up by now, stands against the way in which files are served."""
-    if not state.looked_over:
-        state.looked_over = True
-        _warn_of_another_route(app, name, state)
-        _warn_of_permanent_links(name, state)
+    if state.looked_over:
+        return
+    state.looked_over = True
+    variables, url_prefix = f"{name.upper()}_", state.settings.url_prefix
+    endpoint = other_route(app, name, state)
+    if endpoint is not None:
+        logger.warning(
+            "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %sURL_PREFIX",
+            endpoint,
+            url_prefix,
+            variables,
+        )
+    remedy = permanent_links(name, state)
+    if remedy is not None:
+        logger.warning(
+            "the authorize hook guards %s, but its links to %s are public and do not end: %s",
+            url_prefix,
+            state.backend.name,
+            remedy,
+        )
 
 
-def _warn_of_another_route(app: Flask, name: str, state: State) -> None:
-    """A route of the app's own may answer in place of ours, as the one that served the old folder does."""
+def other_route(app: Flask, name: str, state: State) -> str | None:
+    """The route of the app's own that answers in place of ours, as the one that served the old folder does."""
     try:
         endpoint, _ = app.url_map.bind("").match(f"{state.settings.url_prefix}/file.png", method="GET")
     except HTTPException:  # a rule that redirects, or a converter of the app's own that aborts
         endpoint = "of another kind"
-    if endpoint != f"{_BLUEPRINT}{name}.file":
-        logger.warning(
-            "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %s_URL_PREFIX",
-            endpoint,
-            state.settings.url_prefix,
-            name.upper(),
-        )
+    return endpoint if endpoint != f"{_BLUEPRINT}{name}.file" else None
 
 
-def _warn_of_permanent_links(name: str, state: State) -> None:
-    """A hook that says who may see a file is asked for the redirect alone, not for the place where it leads."""
+def permanent_links(name: str, state: State) -> str | None:
+    """What to set where a hook says who may see a file: it is asked for the redirect, not where that leads.
+
+    ``None`` where there is no hook, or links end.
+    """
     if state.authorization.check is None or not state.backend.permanent_urls:
-        return
-    variables, backend = name.upper(), state.backend.name
-    private = f"set {variables}_{backend.upper()}_PRIVATE=true"
-    logger.warning(
-        "the authorize hook guards %s, but its links to %s are public and do not end: %s",
-        state.settings.url_prefix,
-        backend,
-        private if hasattr(state.settings, f"{backend}_private") else f"remove {variables}_PUBLIC_URL",
-    )
+        return None
+    variables, backend = f"{name.upper()}_", state.backend.name
+    if hasattr(state.settings, f"{backend}_private"):
+        return f"set {variables}{backend.upper()}_PRIVATE=true"
+    return f"remove {variables}PUBLIC_URL"
 
 
 def blueprint(name: str, state: State) -> Blueprint:
-    """The route of one ``Uploads`` in one app."""
+    """The routes of one ``Uploads`` in one app."""
     prefix, url_prefix = state.settings.prefix, state.settings.url_prefix
     routes = Blueprint(f"{_BLUEPRINT}{name}", __name__)
 
@@ -102,10 +114,21 @@ def blueprint(name: str, state: State) -> Blueprint:
         link = direct_link(state.backend, key, state.settings.url_expires, method=request.method)
         return Redirect(link, private=private) if link is not None else _serve(state, key, private=private)
 
+    def health() -> Response:
+        """What the store is and how it does, for a platform's health check and for ``flask uploads doctor --url``."""
+        answer, status = state.watch.health()
+        response = jsonify(answer)
+        response.status_code = status
+        response.headers["Cache-Control"] = "no-store"
+        if status == _UNAVAILABLE:
+            response.headers["Retry-After"] = "15"
+        return response
+
     # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
     # The second rule is for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
     for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
         routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
+    routes.add_url_rule(f"{url_prefix}/_health", "health", health, methods=["GET"])
     return routes
 
 

@@ -279,7 +279,8 @@ class TestRefusals:
         assert caught.value.code == 502
         for permission in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"):
             assert permission in str(caught.value)
-        assert len(fake.requests) == 1
+        # A refusal is not asked again, but where the answer to HEAD cannot say why.
+        assert [request.method for request in fake.requests] in (["HEAD", "GET"], [fake.requests[0].method])
 
     @EVERY_OPERATION
     def test_a_missing_bucket_is_broken_not_empty(self, s3_server: S3Server, operation: Operation) -> None:
@@ -635,7 +636,7 @@ class TestAddresses:
         assert url.startswith(f"{base}uploads/a%20b.png?")
         assert f"%2F{region}%2Fs3%2Faws4_request" in url
         asked = {"Bucket": bucket, "Key": "uploads/a b.png"}
-        theirs = urlsplit(backend._client().generate_presigned_url("get_object", Params=asked))
+        theirs = urlsplit(backend.client().generate_presigned_url("get_object", Params=asked))
         ours = urlsplit(url)
         assert (theirs.scheme, theirs.netloc, theirs.path) == (ours.scheme, ours.netloc, ours.path)
         assert parse_qs(theirs.query)["X-Amz-Credential"] == parse_qs(ours.query)["X-Amz-Credential"]

@@ -28,7 +28,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def stored(server: Gunicorn) -> list[Path]:
-    return [path for path in (server.folder / "uploads").rglob("*") if path.is_file()]
+    """All files below the folder but the store's own marker."""
+    below = (server.folder / "uploads").rglob("*")
+    return [path for path in below if path.is_file() and path.parts[-2:] != (".uploads", "store.json")]
 
 
 @pytest.mark.parametrize("around", [65536, 131072, 196608])

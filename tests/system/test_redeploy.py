@@ -70,7 +70,7 @@ def test_files_on_the_machines_own_disk_are_gone_and_the_answer_is_404(tmp_path:
     folder = tmp_path / "machine"
     folder.mkdir()
     log = tmp_path / "log"
-    with Gunicorn(APP, environment={"RENDER": "true"}, folder=folder, log=log) as before:
+    with Gunicorn(APP, environment={"RENDER": "true", "UPLOADS_PLATFORM": ""}, folder=folder, log=log) as before:
         (saved,) = save(before.url, ("f", "a.png", PNG))
         assert fetch(f"{before.url}/{saved['path']}").data == PNG
         redeploy(before, folder)

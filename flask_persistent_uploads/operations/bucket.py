@@ -1,0 +1,134 @@
+"""What a bucket needs around it: who may do what, which pages may read it, and what sweeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..backends.base import Backend
+
+if TYPE_CHECKING:
+    from ..backends.s3 import S3Backend
+
+SWEEP_DAYS = 2
+
+Rule = Mapping[str, Any]
+
+
+def policy(bucket: str, prefix: str) -> dict[str, Any]:
+    """The least that the credentials must be allowed, as an IAM policy.
+
+    ``s3:ListBucket`` is about the bucket itself, not about ``/*``: without it S3 answers 403 for a missing file.
+    """
+    actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": f"arn:aws:s3:::{bucket}/{prefix}/*"},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"},
+        ],
+    }
+
+
+#: A page that fetches a file follows our redirect with "Origin: null", which only * matches (Fetch standard, 4.4).
+CORS_RULE: Rule = {
+    "AllowedOrigins": ["*"],
+    "AllowedMethods": ["GET", "HEAD"],
+    "AllowedHeaders": ["*"],
+    "MaxAgeSeconds": 3600,
+}
+
+
+def lets_pages_read(rules: Sequence[Rule]) -> bool:
+    """Whether one of a bucket's CORS rules lets a page of any origin fetch files."""
+    return any(
+        "*" in rule.get("AllowedOrigins", ()) and {"GET", "HEAD"} <= set(rule.get("AllowedMethods", ()))
+        for rule in rules
+    )
+
+
+def sweep(prefix: str) -> dict[str, Any]:
+    """A lifecycle rule that removes the parts of uploads that broke off, which are paid for and shown nowhere."""
+    return {
+        "ID": "flask-persistent-uploads-abandoned-parts",
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{prefix}/"},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": SWEEP_DAYS},
+    }
+
+
+def sweeps(rules: Sequence[Rule], prefix: str) -> bool:
+    """Whether one of a bucket's lifecycle rules removes abandoned parts below ``prefix``."""
+    return any(
+        rule.get("Status") == "Enabled"
+        and "AbortIncompleteMultipartUpload" in rule
+        and f"{prefix}/".startswith(_start_of(rule))
+        for rule in rules
+    )
+
+
+def _start_of(rule: Rule) -> str:
+    """What the names begin with that a rule is for; a rule that asks for more, such as a tag, is for none of ours."""
+    where = rule.get("Filter") or {}
+    narrower = set(where) - {"Prefix"}
+    return "\0" if narrower else str(where.get("Prefix", rule.get("Prefix", "")))
+
+
+_REFUSED = {401, 403, 405, 501}
+
+
+class NotAllowed(Exception):
+    """The credentials may not do this, or the service does not know it."""
+
+
+class Bucket:
+    """A bucket's own settings, by boto3. Every method may raise :class:`NotAllowed` or ``BackendError``."""
+
+    def __init__(self, backend: S3Backend) -> None:
+        self.backend = backend
+        self.name = backend.bucket
+
+    @classmethod
+    def of(cls, backend: Backend) -> Bucket | None:
+        """The bucket behind a backend, if there is one."""
+        from ..backends.s3 import S3Backend
+
+        return cls(backend) if isinstance(backend, S3Backend) else None
+
+    def exists(self) -> bool:
+        return self._ask("head_bucket", absent={"404", "NoSuchBucket"}) is not None
+
+    def create(self) -> None:
+        """Make it, private as all new buckets are; no ACL is sent."""
+        region = self.backend.region
+        where = {} if region in {"us-east-1", "auto"} else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        self._ask("create_bucket", **where)
+
+    def cors(self) -> list[Rule]:
+        found = self._ask("get_bucket_cors", absent={"NoSuchCORSConfiguration"})
+        return list(found["CORSRules"]) if found else []
+
+    def set_cors(self, rules: Sequence[Rule]) -> None:
+        self._ask("put_bucket_cors", CORSConfiguration={"CORSRules": list(rules)})
+
+    def lifecycle(self) -> list[Rule]:
+        found = self._ask("get_bucket_lifecycle_configuration", absent={"NoSuchLifecycleConfiguration"})
+        return list(found.get("Rules", ())) if found else []
+
+    def set_lifecycle(self, rules: Sequence[Rule]) -> None:
+        self._ask("put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": list(rules)})
+
+    def _ask(self, operation: str, *, absent: Collection[str] = (), **parameters: Any) -> Any:
+        """The answer, or ``None`` where its code is one of ``absent``."""
+        from botocore.exceptions import ClientError
+
+        with self.backend.errors():
+            try:
+                return getattr(self.backend.client(), operation)(Bucket=self.name, **parameters)
+            except ClientError as error:
+                status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+                if code in absent:
+                    return None
+                if status in _REFUSED:
+                    raise NotAllowed(operation) from error
+                raise

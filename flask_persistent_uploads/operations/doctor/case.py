@@ -1,0 +1,102 @@
+"""What a check is given, and what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from flask import Flask
+
+from ...backends.base import Backend
+from ...config import Settings, choose_backend
+from ...errors import BackendError, ConfigError
+from ..marker import Marker, read
+from ..platform import Host, detect
+from ..verdict import Verdict, folder_of, judge
+
+OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
+
+
+class Finding(NamedTuple):
+    """``verdict``, what was ``seen``, and the ``remedy`` as text to copy or to do."""
+
+    verdict: str
+    seen: str
+    remedy: str | None = None
+
+
+def ok(seen: str, remedy: str | None = None) -> Finding:
+    return Finding(OK, seen, remedy)
+
+
+def warning(seen: str, remedy: str) -> Finding:
+    return Finding(WARNING, seen, remedy)
+
+
+def failure(seen: str, remedy: str) -> Finding:
+    return Finding(FAILURE, seen, remedy)
+
+
+@dataclass(slots=True)
+class Case:
+    """One ``Uploads`` of an app, set up or refused.
+
+    ``problems`` are why the app refuses to start; ``backend`` is ``None`` where the settings make none. ``folder`` is
+    where files lie on this machine, if they do; ``marker`` the one that was found there. ``other_route`` is the app's
+    own route that answers for ours, ``public_links`` what to set where an authorize hook guards links that do not end.
+    """
+
+    name: str
+    settings: Settings
+    app: Flask
+    environ: Mapping[str, str]
+    host: Host
+    chosen: str | None
+    backend: Backend | None
+    problems: tuple[str, ...]
+    folder: Path | None
+    marker: Marker | None
+    verdict: Verdict | None
+    other_route: str | None = None
+    public_links: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        settings: Settings,
+        app: Flask,
+        environ: Mapping[str, str],
+        *,
+        backend: Backend | None,
+        directory: Path | None = None,
+        problems: tuple[str, ...] = (),
+    ) -> Case:
+        """What can be known before the first check. ``directory`` is where files would lie if the backend is local."""
+        chosen, override = backend.name if backend else None, settings.platform
+        if backend is None:
+            with contextlib.suppress(ConfigError):
+                chosen = choose_backend(settings, name)
+        try:
+            host = detect(environ, override)
+        except ConfigError:
+            host = detect(environ)
+        folder = folder_of(backend) if backend else directory if chosen == "local" else None
+        found = None
+        if backend is not None and folder is not None:
+            with contextlib.suppress(BackendError):  # the check of the folder says it
+                found = read(backend)
+        verdict = judge(backend, host, environ, variables=f"{name.upper()}_", found=found) if backend else None
+        return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, verdict)
+
+    @property
+    def variables(self) -> str:
+        """What the names of the settings begin with."""
+        return f"{self.name.upper()}_"
+
+
+#: A check answers ``None`` where it does not apply. Its name is that of the function.
+Check = Callable[[Case], Finding | None]

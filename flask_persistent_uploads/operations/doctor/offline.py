@@ -1,0 +1,310 @@
+"""Checks that ask nobody over a network."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ... import config
+from ...backends import missing_sdk
+from .. import marker as markers
+from .. import mounts
+from ..mounts import Place
+from ..platform import READ
+from ..verdict import counted
+from .case import Case, Check, Finding, failure, ok, warning
+
+_MADE = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no right clock is earlier than this version
+_SCARCE = 0.05  # of a disk
+_PATIENT = 60  # seconds: what gunicorn's timeout should be for slow uploads, at least
+
+_START_LINE = "gunicorn app:app -k gthread --threads 8 --workers 2 --timeout 120"
+
+
+def configuration(case: Case) -> Finding:
+    """The settings make a backend, and each of them is one."""
+    problems = [problem for problem in case.problems if problem not in missing_sdk(case.chosen or "")]
+    if problems and case.backend is None:
+        return failure(f"{counted(len(problems), 'setting')} wrong or missing", "\n".join(problems))
+    unknown = list(config.unknown(case.settings, case.name))
+    if unknown:
+        return warning(f"{counted(len(unknown), 'variable')} not known", "\n".join(unknown))
+    return ok(f"{counted(len(case.settings.sources), 'setting')}; files are kept in {case.backend}")
+
+
+def sdk(case: Case) -> Finding | None:
+    """The SDK of the backend is installed."""
+    for sentence in missing_sdk(case.chosen or ""):
+        return failure(f"The backend {case.chosen} has no SDK", sentence.partition(": ")[2])
+    return None
+
+
+def platform(case: Case) -> Finding:
+    """The environment is not in contradiction about where we are."""
+    host = case.host
+    if host.doubt:
+        return warning(host.doubt, f"unset it, or set {case.variables}PLATFORM=machine, if this is another host")
+    return ok(f"{host.platform.name}, instance {' '.join(host.names)} ({host.id})")
+
+
+def persistence(case: Case) -> Finding | None:
+    """What is stored now is there after the next deploy."""
+    verdict = case.verdict
+    if verdict is None:
+        return None
+    if verdict.survives is False:
+        return failure(verdict.reason, verdict.remedy or "")
+    if verdict.survives is None:
+        return warning(verdict.reason, verdict.remedy or "store a file, deploy again, and see if it is there")
+    return ok(f"Uploads survive: {verdict.reason}")
+
+
+def store(case: Case) -> Finding | None:
+    """The store is the one that the app was set up with."""
+    if case.backend is None or case.problems:
+        return None
+    alarm = markers.alarm(case.settings.store_id, case.marker, case.host, variables=case.variables)
+    if alarm:
+        seen, _, remedy = alarm.rpartition(": ")
+        return failure(seen, remedy)
+    if case.marker is None:
+        return ok("No marker yet: the first request to the app makes it")
+    found = case.marker
+    if case.folder is not None:
+        history = f"has survived {counted(found.survived(case.host), 'restart')}"
+    else:
+        history = f"was used by {counted(found.forgotten + len(found.instances), 'instance')}"
+    seen = f"{found.id}, born {markers.ago(found.since)} ago, {history}"
+    notice = f"to have its loss noticed, set {case.variables}STORE_ID={found.id}"
+    return ok(seen, notice if case.settings.store_id is None else None)
+
+
+def folder(case: Case) -> Finding | None:
+    """The folder can be written to, or made."""
+    if case.folder is None:
+        return None
+    nearest = case.folder
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return failure(f"{nearest} is no folder", f"remove it, or set {case.variables}DIR to another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return failure(
+            f"{nearest} refuses to be written to",
+            f"mount it for writing, give it to the user of the app (chown {os.geteuid()}), or set {case.variables}DIR",
+        )
+    return ok(f"{case.folder} {'can be written to' if nearest == case.folder else 'can be made'}")
+
+
+def checkout(case: Case) -> Finding | None:
+    """Files of users are not about to be committed."""
+    if case.folder is None:
+        return None
+    top = next((folder for folder in case.folder.parents if (folder / ".git").exists()), None)
+    if top is None or _ignored(case.folder, top):
+        return None
+    inside = case.folder.relative_to(top)
+    return warning(f"{case.folder} lies in the git checkout {top}", f"echo /{inside}/ >> {top}/.gitignore")
+
+
+def static(case: Case) -> Finding | None:
+    """Files are not served as they are from a static folder, where scripts of an upload would run."""
+    if case.folder is None:
+        return None
+    for part in (case.app, *case.app.blueprints.values()):
+        served = Path(part.static_folder).resolve() if part.static_folder else None
+        if served is not None and case.folder.resolve().is_relative_to(served):
+            return failure(
+                f"{case.folder} lies in the static folder of {part.name!r}: scripts in uploads run on your site",
+                f"set {case.variables}DIR to a folder elsewhere, and move the files there",
+            )
+    return None
+
+
+def space(case: Case) -> Finding | None:
+    """The disk has room for files and for their names."""
+    if case.folder is None:
+        return None
+    room = mounts.room(case.folder)
+    free, largest = room.free_bytes, case.settings.max_size
+    remedy = f"free some of it, grow the disk, or set {case.variables}S3_BUCKET"
+    if free < largest:
+        return failure(f"{size(free)} are free; a file may have {size(largest)}", remedy)
+    if room.total_inodes and room.free_inodes < _SCARCE * room.total_inodes:
+        return warning(f"{room.free_inodes} of {room.total_inodes} inodes are free", remedy)
+    if free < _SCARCE * room.total_bytes:
+        return warning(f"{size(free)} of {size(room.total_bytes)} are free", remedy)
+    return ok(f"{size(free)} are free")
+
+
+def temporary(case: Case) -> Finding | None:
+    """Forms wait on a disk, not in memory, until they are stored."""
+    place = Path(tempfile.gettempdir())
+    if mounts.look(place).place is Place.MEMORY:
+        return warning(
+            f"The folder for temporary files, {place}, lies in memory: large uploads fill it",
+            "set TMPDIR to a folder on a disk (it need not stay)",
+        )
+    free, largest = mounts.room(place).free_bytes, case.settings.max_size
+    if free < largest:
+        return warning(
+            f"{place} has {size(free)} for temporary files; an upload may have {size(largest)}",
+            f"set TMPDIR to a larger disk, or {case.variables}MAX_SIZE to less",
+        )
+    return None
+
+
+def body_limit(case: Case) -> Finding:
+    """A request has an end."""
+    limit = case.app.config["MAX_CONTENT_LENGTH"]
+    if limit is None:
+        wanted = 2 * case.settings.max_size
+        return warning(
+            "MAX_CONTENT_LENGTH is not set: a request may be of any length",
+            f'app.config["MAX_CONTENT_LENGTH"] = {wanted}  # bytes, for a whole form',
+        )
+    return ok(f"A form may have {size(limit)}, a file in it {size(case.settings.max_size)}")
+
+
+def host_limit(case: Case) -> Finding | None:
+    """The host lets files through that we allow."""
+    known = case.host.platform
+    if known.max_body is None or known.max_body >= case.settings.max_size:
+        return None
+    doubt = ", unverified" if "max_body" in known.unverified else ""
+    return warning(
+        f"{known.name} takes requests of {size(known.max_body)} at most ({READ}{doubt}), "
+        f"and {case.variables}MAX_SIZE allows {size(case.settings.max_size)}",
+        f"set {case.variables}MAX_SIZE={known.max_body}",
+    )
+
+
+def workers(case: Case) -> Finding | None:
+    """gunicorn's workers outlive a slow upload."""
+    found = _gunicorn(case.environ, Path.cwd())
+    if found is None:
+        return None
+    where, options = found
+    kind = options.worker_class or ("gthread" if (options.threads or 1) > 1 else "sync")
+    timeout = options.timeout if options.timeout is not None else 30
+    if kind == "sync" and 0 < timeout < _PATIENT:
+        return warning(
+            f"{where} starts gunicorn's sync workers, which are killed {timeout} s into a slow upload", _START_LINE
+        )
+    return ok(f"{where} starts gunicorn's {kind} workers, with a timeout of {timeout} s")
+
+
+def debug(case: Case) -> Finding | None:
+    """The debugger, which runs code for whoever sees it, is not on a public host."""
+    if case.app.debug and case.host.platform.known_by:
+        return failure(f"Debug mode is on, on {case.host.platform.name}", "unset FLASK_DEBUG and app.debug")
+    return None
+
+
+def clock(case: Case) -> Finding | None:
+    """The clock is not absurd, as signatures depend on it."""
+    now = datetime.fromtimestamp(time.time(), timezone.utc)
+    earliest = max(_MADE, case.marker.since) if case.marker else _MADE
+    if now.timestamp() < earliest.timestamp() - 60:
+        return failure(f"It is {now:%Y-%m-%d %H:%M} UTC by the clock, which must be wrong", "set the clock (NTP)")
+    return None
+
+
+def route(case: Case) -> Finding | None:
+    """No other route answers for ours."""
+    if case.other_route is None:
+        return None
+    return failure(
+        f"The app's own route {case.other_route!r} answers {case.settings.url_prefix}/…: uploads are not served",
+        f"remove it, or set {case.variables}URL_PREFIX",
+    )
+
+
+def links(case: Case) -> Finding | None:
+    """What an authorize hook guards has no public link."""
+    if case.public_links is None:
+        return None
+    return warning("An authorize hook is set, but the links behind it are public and do not end", case.public_links)
+
+
+CHECKS: tuple[Check, ...] = (
+    configuration,
+    sdk,
+    platform,
+    persistence,
+    folder,
+    space,
+    checkout,
+    static,
+    temporary,
+    body_limit,
+    host_limit,
+    workers,
+    debug,
+    clock,
+    route,
+    links,
+)
+
+
+def size(number: int) -> str:
+    """Bytes for people: ``4.5 MB``."""
+    amount, unit = float(number), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def _ignored(folder: Path, top: Path) -> bool:
+    """Whether git leaves the folder out; where there is no git, it is not known to."""
+    command = ["git", "-C", str(top), "check-ignore", "--quiet", f"{folder}/x"]
+    try:
+        # Its words are our own but for the two folders, which "-C" and the "/" before them keep from being options.
+        found = subprocess.run(command, check=False, capture_output=True, timeout=5).returncode  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return found == 0
+
+
+def _gunicorn(environ: Mapping[str, str], here: Path) -> tuple[str, Any] | None:
+    """Where gunicorn is told how to start, and its options there; ``None`` if it is not used, or not to be seen."""
+    try:
+        from gunicorn.config import Config
+    except ImportError:
+        return None
+    common = environ.get("GUNICORN_CMD_ARGS", "")
+    for where, line in _start_lines(here):
+        arguments = _after_gunicorn(line)
+        if arguments is not None:
+            return where, Config().parser().parse_known_args(shlex.split(common) + arguments)[0]
+    return ("GUNICORN_CMD_ARGS", Config().parser().parse_known_args(shlex.split(common))[0]) if common else None
+
+
+def _start_lines(here: Path) -> Iterator[tuple[str, list[str]]]:
+    """What runs in this folder, and what its Procfile says will."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == here:
+                yield "The running server", (process / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue
+    procfile = here / "Procfile"
+    if procfile.is_file():
+        for line in procfile.read_text(errors="replace").splitlines():
+            kind, _, command = line.partition(":")
+            if kind.strip() == "web":
+                yield "Procfile", shlex.split(command)
+
+
+def _after_gunicorn(line: list[str]) -> list[str] | None:
+    at = next((number for number, word in enumerate(line) if Path(word).name == "gunicorn"), None)
+    return line[at + 1 :] if at is not None else None

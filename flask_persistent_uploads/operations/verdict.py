@@ -1,0 +1,110 @@
+"""Whether uploads will survive: what the platform, the mount and the marker say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..backends.base import Backend
+from . import marker, mounts
+from .marker import Marker
+from .mounts import Mount, Place
+from .platform import Host, Platform
+
+_ELSEWHERE = ("s3", "cloudinary", "imagekit")
+
+# What comes with the image or goes with the pod cannot be proven to stay by a marker that came with it.
+_NEVER = {
+    Place.MEMORY: "The folder lies in memory, which ends with the machine",
+    Place.IMAGE: "The folder lies in the image's own layer, which ends with the container",
+    Place.SCRATCH: "The folder lies on an emptyDir volume, which ends with its pod",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``survives`` is ``None`` where nothing tells. ``reason`` is a clause; ``remedy`` a command in words."""
+
+    survives: bool | None
+    reason: str
+    remedy: str | None = None
+
+
+def judge(
+    backend: Backend,
+    host: Host,
+    environ: Mapping[str, str],
+    *,
+    variables: str = "UPLOADS_",
+    found: Marker | None = None,
+) -> Verdict:
+    """Whether what ``backend`` keeps is there after the next deploy. ``found`` is its marker. Nothing is made.
+
+    Proof beats inference: where the marker of an earlier deploy was found, the disk stays.
+    """
+    if backend.name in _ELSEWHERE:
+        return Verdict(survives=True, reason="they are kept outside of this machine")
+    remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL"
+    if backend.name == "memory":
+        return Verdict(
+            survives=False, reason=f"{variables}BACKEND is memory, which ends with the process", remedy=remedy
+        )
+    directory = folder_of(backend)
+    if directory is None:
+        return Verdict(survives=None, reason=f"Nothing is known of the backend {backend.name}")
+    survived = found.survived(host) if found else 0
+    verdict = _of_disk(mounts.look(directory), host, _with_volume(remedy, host.platform, environ, variables), survived)
+    if survived and found and verdict.survives:
+        proof = f"proven: survived {counted(survived, 'restart')} since {day(found.since)}"
+        return Verdict(survives=True, reason=f"{verdict.reason}, {proof}")
+    return verdict
+
+
+def folder_of(backend: Backend) -> Path | None:
+    """The folder on this machine's disk that a backend keeps its files in; ``None`` if it keeps them elsewhere."""
+    path = backend.filesystem_path(marker.KEY)
+    return path.parent.parent if path is not None else None
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 restart``, ``2 restarts``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def day(moment: datetime) -> str:
+    """``3 January 2026``."""
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], variables: str) -> str:
+    mounted_at = environ.get(platform.volume_path) if platform.volume_path else None
+    if mounted_at:
+        return f"{remedy}, or set {variables}DIR={mounted_at}/uploads, on the volume"
+    if platform.volume:
+        return f"{remedy}, or {platform.volume} and set {variables}DIR to a folder below its mount path"
+    if not platform.wiped:
+        return f"set {variables}DIR to a folder on a disk, or {remedy.removeprefix('set ')}"
+    return remedy
+
+
+def _of_disk(mount: Mount, host: Host, remedy: str, survived: int) -> Verdict:
+    platform, place = host.platform, mount.place
+    kind = f" ({mount.filesystem})" if mount.filesystem else ""
+    wiped = f"{platform.name} wipes this disk at every deploy and restart"
+    if host.building:
+        return Verdict(survives=None, reason=f"{platform.name} is building or releasing, where no disk is mounted")
+    if place in _NEVER:
+        in_a_layer = place is Place.IMAGE and platform.known_by
+        return Verdict(survives=False, reason=wiped if in_a_layer else _NEVER[place], remedy=remedy)
+    if place is Place.ANONYMOUS:
+        reason = "The folder lies on an anonymous volume, which a new container does not find again"
+        return Verdict(survives=None, reason=reason, remedy=f"give the volume a name, or {remedy}")
+    if place is Place.OWN and (platform.volumes or mount.network):
+        return Verdict(survives=True, reason=f"they lie on a disk of their own{kind}")
+    if platform.wiped and not survived:
+        return Verdict(survives=False, reason=wiped, remedy=remedy)
+    if place is Place.UNKNOWN:
+        return Verdict(survives=None, reason="Nothing tells what disk the folder lies on")
+    return Verdict(survives=True, reason=f"they lie on the disk of {platform.name}{kind}")

@@ -1,0 +1,171 @@
+"""What one process knows of its store: looked at in the background, told in the log and at ``/uploads/_health``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+from flask import Flask
+from flask.signals import request_started
+
+from ..backends.base import Backend
+from ..errors import BackendError, UploadsError
+from . import marker, mounts
+from .marker import Marker
+from .platform import Host
+from .verdict import Verdict, folder_of, judge
+
+logger = logging.getLogger("flask_persistent_uploads")
+
+# Seconds for which a look is good: a disk is looked at often, a service seldom (Cloudinary's free plan counts 500
+# calls an hour), and what failed soon again.
+_NEARBY, _FAR, _BROKEN = 10, 300, 15
+_PATIENCE = 1.0  # seconds that an answer waits for the first look of all
+
+
+class Look(NamedTuple):
+    """The answer that a look gives to all who ask, until ``good_until`` on the monotonic clock."""
+
+    answer: Mapping[str, Any]
+    good_until: float
+
+
+class Watch:
+    """Signs the store's marker once in each process, and remembers what it saw.
+
+    It does so in the background: no request waits for it, and nothing that fails here reaches the app.
+    """
+
+    def __init__(
+        self, backend: Backend, host: Host, *, environ: Mapping[str, str], name: str = "uploads", expected: str | None
+    ) -> None:
+        self.backend, self.host, self.name, self.expected = backend, host, name, expected
+        self._environ = environ
+        self._variables = f"{name.upper()}_"
+        self._folder = folder_of(backend)
+        self._awake = False
+        self._last: Look | None = None
+        self._thread: Thread | None = None
+        self._said: set[str] = set()
+
+    def at_start(self) -> Verdict:
+        """The verdict before anything was asked over a network; a marker on this machine's disk is read, not made."""
+        found = None
+        if self._folder is not None:
+            try:
+                found = marker.read(self.backend)
+            except BackendError as error:
+                self._say(logging.WARNING, str(error.description))
+            else:
+                self._raise_alarm(found)
+        return self._judge(found)
+
+    def begin(self, app: Flask) -> None:
+        """Look at the store with the first request that ``app`` serves, if it is near, or one is expected.
+
+        Else with the first upload, or when the health is asked for: most workers need no SDK before.
+        """
+        if self._folder is not None or self.expected is not None:
+            request_started.connect(self._first_request, app)
+
+    def _first_request(self, app: Flask, **_: Any) -> None:
+        request_started.disconnect(self._first_request, app)
+        self.wake(app)
+
+    def wake(self, app: Flask) -> None:
+        """Look at the store for the first time; an app under test is left alone."""
+        if not self._awake:
+            self._awake = True
+            if not app.testing:
+                self._look_if_old()
+
+    def health(self) -> tuple[Mapping[str, Any], int]:
+        """What the last look saw, and its HTTP status: 503 when uploads cannot work. The backend is not asked.
+
+        Who asks sees to it that a new look is taken where the last one is old.
+        """
+        thread = self._look_if_old()
+        if self._last is None and thread is not None:
+            thread.join(_PATIENCE)
+        answer = self._last.answer if self._last is not None else self._answer("starting", None)
+        return answer, 503 if answer["status"] == "failing" else 200
+
+    def _look_if_old(self) -> Thread | None:
+        """The thread of the look that is under way, if one is needed."""
+        # One of before a fork is not alive in the child. Two looks at once do no harm.
+        if self._thread is not None and self._thread.is_alive():
+            return self._thread
+        if self._last is not None and time.monotonic() < self._last.good_until:
+            return None
+        self._thread = Thread(target=self._look, name="uploads-watch", daemon=True)
+        self._thread.start()
+        return self._thread
+
+    def _look(self) -> None:
+        found, problem = None, None
+        try:
+            found = marker.sign_in(self.backend, self.host)
+            self._raise_alarm(found)
+            problem = _out_of_room(self._folder) if self._folder is not None else None
+        except (UploadsError, OSError) as error:
+            problem = getattr(error, "description", None) or "The disk for uploads does not answer."
+        except Exception:  # of a backend that keeps no contract: the app must not hear of it
+            logger.exception("%s: the look at the store failed", self.name)
+            problem = "The look at the store failed: the log says why."
+        if problem:
+            self._say(logging.ERROR, f"UPLOADS DO NOT WORK. {problem}")
+        near = _NEARBY if self._folder is not None else _FAR
+        answer = self._answer("failing" if problem else "ok", found, problem)
+        self._last = Look(answer, time.monotonic() + (_BROKEN if problem else near))
+
+    def _answer(self, status: str, found: Marker | None, problem: str | None = None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "problem": problem,
+            "alarm": self._alarm(found) if found else None,
+            "backend": self.backend.name,
+            "survives": self._judge(found).survives,
+            "store": found.id if found else None,
+            "since": found.since.isoformat() if found else None,
+            "restarts_survived": found.survived(self.host) if found else None,
+            "instance": self.host.id,
+            "free_bytes": _free_bytes(self._folder) if self._folder is not None else None,
+        }
+
+    def _judge(self, found: Marker | None) -> Verdict:
+        return judge(self.backend, self.host, self._environ, variables=self._variables, found=found)
+
+    def _alarm(self, found: Marker | None) -> str | None:
+        return marker.alarm(self.expected, found, self.host, variables=self._variables)
+
+    def _raise_alarm(self, found: Marker | None) -> None:
+        text = self._alarm(found)
+        if text is not None:
+            self._say(logging.ERROR, text, about=found.id if found else "")
+
+    def _say(self, level: int, text: str, about: str | None = None) -> None:
+        """Say a thing once: a process is asked for its health every few seconds."""
+        about = text if about is None else about
+        if about not in self._said:
+            self._said.add(about)
+            logger.log(level, "%s: %s", self.name, text)
+
+
+def _out_of_room(folder: Path) -> str | None:
+    room = mounts.room(folder)
+    if room.read_only:
+        return "The disk for uploads is read-only: mount it for writing."
+    if room.free_bytes == 0 or (room.total_inodes and room.free_inodes == 0):
+        return "The disk for uploads is full."
+    return None
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return mounts.room(folder).free_bytes
+    except OSError:
+        return None

@@ -1,0 +1,55 @@
+"""Asking an address as a browser would, without its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.message import Message
+from http.client import HTTPException
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from ..backends import remote
+from ..errors import BackendTimeout
+
+_LARGEST = 1 << 20  # bytes of an answer that are read
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Unreachable(Exception):
+    """No answer came. The address is not in it, as it may be a signed one."""
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def ask(
+    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, seconds: float = 5, follow: bool = False
+) -> Answer:
+    """One request on a connection of its own, answered within ``seconds`` in all. Raises :class:`Unreachable`."""
+    if not url.startswith(("http://", "https://")):
+        raise Unreachable("it is no http address")
+    request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
+    opener = build_opener() if follow else build_opener(_NoRedirects)
+
+    def call() -> Answer:
+        try:
+            with opener.open(request, timeout=seconds) as answer:
+                return Answer(answer.status, answer.headers, answer.read(_LARGEST))
+        except HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, error.read(_LARGEST))
+
+    try:
+        return remote.within(seconds, call)
+    except BackendTimeout:
+        raise Unreachable("it did not answer in time") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise Unreachable(f"it cannot be reached ({type(getattr(error, 'reason', error)).__name__})") from None

@@ -1,0 +1,156 @@
+"""Promise 5 over real processes: proof of persistence, the alarm of a lost store, and two instances with two stores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import PNG, settings_of
+from ..servers import ROOT, Gunicorn, RoundRobin, S3Server, clean_environment
+from .client import fetch, once, save
+
+APP = "tests.system.app:app"
+
+
+def on_render(deploy: str, **more: str) -> dict[str, str]:
+    return {
+        "UPLOADS_PLATFORM": "",
+        "RENDER": "true",
+        "RENDER_SERVICE_ID": "srv-1",
+        "RENDER_INSTANCE_ID": f"srv-1-{deploy}",
+        **more,
+    }
+
+
+def health(url: str) -> dict[str, Any]:
+    answer = once(url, "GET", "/uploads/_health")
+    assert answer.headers["Cache-Control"] == "no-store"
+    body: dict[str, Any] = json.loads(answer.data)
+    return {"http": answer.status, **body}
+
+
+def doctor(*arguments: str, environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "tests.system.app", "uploads", "doctor", *arguments],
+        cwd=folder,
+        env=clean_environment(PYTHONPATH=str(ROOT), COLUMNS="80", **environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_three_restarts_on_one_disk_are_counted_by_health_and_doctor(tmp_path: Path) -> None:
+    disk = {"UPLOADS_DIR": str(tmp_path / "disk")}
+    for deploy in ("first", "second", "third", "fourth"):
+        log = tmp_path / f"{deploy}.log"
+        with Gunicorn(APP, "-w", "2", environment=on_render(deploy, **disk), folder=tmp_path, log=log) as server:
+            seen = [health(server.url) for _ in range(6)]
+    assert {answer["http"] for answer in seen} == {200}
+    assert {answer["restarts_survived"] for answer in seen} == {3}
+    assert len({answer["store"] for answer in seen}) == 1
+    assert {answer["instance"] for answer in seen} == {seen[0]["instance"]}
+    assert {answer["survives"] for answer in seen} == {True}
+    report = doctor("--offline", environment=on_render("fourth", **disk), folder=tmp_path)
+    assert report.stdout.startswith("Uploads survive: ")
+    assert "proven: survived 3 restarts since" in " ".join(report.stdout.split())
+    # What it is by inference alone is told at the first start, and no more once it is proven.
+    assert "UPLOADS WILL BE LOST. Render wipes this disk" in (tmp_path / "first.log").read_text()
+    assert "UPLOADS WILL BE LOST" not in (tmp_path / "second.log").read_text()
+
+
+def test_a_wiped_folder_raises_an_alarm_that_names_both_stores_and_their_ages(tmp_path: Path) -> None:
+    disk, log = tmp_path / "disk", tmp_path / "log"
+    environment = on_render("first", UPLOADS_DIR=str(disk))
+    with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
+        (saved,) = save(server.url, ("f", "a.png", PNG))
+        lost = health(server.url)["store"]
+    shutil.rmtree(disk)
+    environment = on_render("second", UPLOADS_DIR=str(disk), UPLOADS_STORE_ID=lost)
+    with Gunicorn(APP, environment=environment, folder=tmp_path, log=log) as server:
+        assert fetch(f"{server.url}/{saved['path']}").status == 404
+        answer = health(server.url)
+    assert answer["http"] == 200  # uploads work, on the wrong store
+    assert answer["store"] not in {lost, None}
+    for text in (
+        answer["alarm"],
+        log.read_text(),
+        doctor("--offline", environment=environment, folder=tmp_path).stdout,
+    ):
+        plain = " ".join(text.split())
+        assert f"The store {lost} that this app was set up with" in plain
+        assert f"this one, {answer['store']}, was born" in plain
+        assert plain.count(" s ago") >= 2
+    assert "Instance srv-1-second" in log.read_text()
+
+
+def test_two_instances_with_two_folders_are_found_behind_a_balancer_and_with_one_bucket_all_is_well(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    one, two = on_render("one", UPLOADS_DIR=str(tmp_path / "1")), on_render("two", UPLOADS_DIR=str(tmp_path / "2"))
+    with (
+        Gunicorn(APP, environment=one, folder=tmp_path) as first,
+        Gunicorn(APP, environment=two, folder=tmp_path) as second,
+        RoundRobin(first.url, second.url) as balancer,
+    ):
+        (saved,) = save(first.url, ("f", "a.png", PNG))
+        assert {fetch(f"{balancer.url}/{saved['path']}").status for _ in range(2)} == {200, 404}
+        report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
+    assert report.returncode == 1
+    assert " ".join(report.stdout.split()).startswith(
+        "2 instances, 2 different stores: files saved by one are missing on the other, and some requests are 404."
+    )
+    shared = s3_server.environment(UPLOADS_PREFIX="two-instances")
+    with (
+        Gunicorn(APP, environment=on_render("one", **shared), folder=tmp_path) as first,
+        Gunicorn(APP, environment=on_render("two", **shared), folder=tmp_path) as second,
+        RoundRobin(first.url, second.url) as balancer,
+    ):
+        report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
+    assert report.stdout.startswith("2 instances, 1 store: they share their files.")
+    assert report.returncode == 0
+
+
+@pytest.mark.parametrize("backend", ["s3", "cloudinary", "imagekit"])
+def test_a_store_that_is_not_the_one_of_the_environment_is_told_on_every_backend(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
+    log = tmp_path / "log"
+    environment = {**settings_of(backend, request), "UPLOADS_PREFIX": "marked", "UPLOADS_STORE_ID": "another"}
+    with Gunicorn(APP, environment=environment, folder=tmp_path, log=log) as server:
+        seen = health(server.url)
+        assert seen["http"] == 200
+        assert "The store another that this app was set up with is not here" in seen["alarm"]
+    assert f"this one, {seen['store']}, was born" in log.read_text()
+    environment["UPLOADS_STORE_ID"] = seen["store"]
+    with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
+        again = health(server.url)
+    assert (again["store"], again["alarm"], again["status"]) == (seen["store"], None, "ok")
+
+
+def test_a_store_that_refuses_is_a_503_and_does_not_keep_the_app_from_serving(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    environment = s3_server.environment(UPLOADS_S3_SECRET_ACCESS_KEY="wrong")
+    with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
+        seen = health(server.url)
+        assert once(server.url, "GET", "/").status == 200
+    assert (seen["http"], seen["status"]) == (503, "failing")
+    assert "UPLOADS_S3_SECRET_ACCESS_KEY" in seen["problem"]
+    assert "wrong" not in json.dumps(seen)
+
+
+def test_health_asks_the_store_no_more_than_once_however_often_it_is_asked(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with Gunicorn(APP, environment={"UPLOADS_DIR": str(disk)}, folder=tmp_path) as server:
+        before = health(server.url)
+        disk.rename(tmp_path / "elsewhere")
+        assert [health(server.url) for _ in range(20)] == [before] * 20
