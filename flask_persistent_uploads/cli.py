@@ -106,6 +106,8 @@ def setup(
     if do_it:
         if kind not in {"s3", "r2"}:
             raise click.UsageError(f"--apply is for buckets: what {kind} needs is set in the host's dashboard.")
+        if kind == "r2" and settings.s3_endpoint_url is None:
+            raise click.UsageError("Which account of R2? Give --account, or set UPLOADS_S3_ENDPOINT_URL.")
         context.exit(_apply(settings, yes=yes))
     for section in sections(kind, wanted):
         click.secho(f"# {section.title}", bold=True)

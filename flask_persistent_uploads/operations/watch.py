@@ -13,7 +13,7 @@ from flask import Flask
 from flask.signals import request_started
 
 from ..backends.base import Backend
-from ..errors import BackendError, UploadsError
+from ..errors import BackendError
 from . import marker, mounts
 from .marker import Marker
 from .platform import Host
@@ -55,13 +55,12 @@ class Watch:
     def at_start(self) -> Verdict:
         """The verdict before anything was asked over a network; a marker on this machine's disk is read, not made."""
         found = None
-        if self._folder is not None:
+        if self._folder is not None and not self.host.building:
             try:
                 found = marker.read(self.backend)
-            except BackendError as error:
-                self._say(logging.WARNING, str(error.description))
-            else:
                 self._raise_alarm(found)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the app from starting
+                self._say(logging.WARNING, f"The marker of the store cannot be read. {_words(error)}")
         return self._judge(found)
 
     def begin(self, app: Flask) -> None:
@@ -111,11 +110,8 @@ class Watch:
             found = marker.sign_in(self.backend, self.host)
             self._raise_alarm(found)
             problem = _out_of_room(self._folder) if self._folder is not None else None
-        except (UploadsError, OSError) as error:
-            problem = getattr(error, "description", None) or "The disk for uploads does not answer."
-        except Exception:  # of a backend that keeps no contract: the app must not hear of it
-            logger.exception("%s: the look at the store failed", self.name)
-            problem = "The look at the store failed: the log says why."
+        except Exception as error:  # noqa: BLE001 - whatever it is, the app must not hear of it
+            problem = _words(error)
         if problem:
             self._say(logging.ERROR, f"UPLOADS DO NOT WORK. {problem}")
         near = _NEARBY if self._folder is not None else _FAR
@@ -153,6 +149,13 @@ class Watch:
         if about not in self._said:
             self._said.add(about)
             logger.log(level, "%s: %s", self.name, text)
+
+
+def _words(error: Exception) -> str:
+    """What an error says, if it is one of ours: others may name paths, or hold secrets."""
+    if isinstance(error, BackendError):
+        return str(error.description)
+    return f"The store failed in a way that its backend did not foresee ({type(error).__name__})."
 
 
 def _out_of_room(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from ...backends import missing_sdk
 from .. import marker as markers
 from .. import mounts
 from ..mounts import Place
-from ..platform import READ
+from ..platform import READ, Platform
 from ..verdict import counted
 from .case import Case, Check, Finding, failure, ok, warning
 
@@ -63,7 +63,9 @@ def persistence(case: Case) -> Finding | None:
         return failure(verdict.reason, verdict.remedy or "")
     if verdict.survives is None:
         return warning(verdict.reason, verdict.remedy or "store a file, deploy again, and see if it is there")
-    return ok(f"Uploads survive: {verdict.reason}")
+    apart = case.folder is not None and case.host.platform.shared is False
+    note = f"keep one instance: on {case.host.platform.name} each has a disk of its own" if apart else None
+    return ok(f"Uploads survive: {verdict.reason}", note)
 
 
 def store(case: Case) -> Finding | None:
@@ -175,14 +177,16 @@ def body_limit(case: Case) -> Finding:
 
 def host_limit(case: Case) -> Finding | None:
     """The host lets files through that we allow."""
-    known = case.host.platform
-    if known.max_body is None or known.max_body >= case.settings.max_size:
+    host = case.host.platform
+    limits = ", ".join(_limits(host))
+    if not limits:
         return None
-    doubt = ", unverified" if "max_body" in known.unverified else ""
+    seen = f"{host.name}: {limits} (as of {READ})"
+    if host.max_body is None or host.max_body >= case.settings.max_size:
+        return ok(seen)
     return warning(
-        f"{known.name} takes requests of {size(known.max_body)} at most ({READ}{doubt}), "
-        f"and {case.variables}MAX_SIZE allows {size(case.settings.max_size)}",
-        f"set {case.variables}MAX_SIZE={known.max_body}",
+        f"{seen}; {case.variables}MAX_SIZE allows {size(case.settings.max_size)}",
+        f"set {case.variables}MAX_SIZE={host.max_body}",
     )
 
 
@@ -262,6 +266,22 @@ def size(number: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def _limits(host: Platform) -> Iterator[str]:
+    """What is known of a host's limits, in words."""
+    words = {
+        "max_body": "a request has at most {}",
+        "max_seconds": "and takes at most {} s" if host.max_body else "a request takes at most {} s",
+        "idle_seconds": "sleep after {} s without any",
+        "stop_seconds": f"{host.stop_signal} {{}} s before the end",
+    }
+    for field, text in words.items():
+        value = getattr(host, field)
+        if value is not None:
+            yield text.format(size(value) if field == "max_body" else value) + (
+                " (unverified)" if field in host.unverified else ""
+            )
 
 
 def _ignored(folder: Path, top: Path) -> bool:
