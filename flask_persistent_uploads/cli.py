@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import click
 from flask.cli import ScriptInfo
 
 from .errors import BackendError, ConfigError
+from .operations.setup import KINDS
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -34,11 +36,22 @@ _NAMES = 15  # columns for the name of a check
 _MAX_WIDTH = 100
 
 
-@click.group()
+class _Group(click.Group):
+    """An app may have commands of its own in a group of this name, which Flask would not find behind ours."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            with contextlib.suppress(Exception):  # whatever keeps the app from loading, there is no such command
+                theirs = ctx.ensure_object(ScriptInfo).load_app().cli.commands["uploads"]
+                if isinstance(theirs, click.Group) and theirs is not self:
+                    return theirs.get_command(ctx, cmd_name)
+        return found
+
+
+@click.group(cls=_Group)
 def uploads() -> None:
     """Look after the files that users upload."""
-    # What the app would say at its start, a report says better.
-    logging.getLogger("flask_persistent_uploads").setLevel(logging.CRITICAL)
 
 
 @uploads.command()
@@ -53,6 +66,9 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
 
     Online, a small file is saved in the store, read, and deleted again. Exits with 1 if something fails.
     """
+    logger = logging.getLogger("flask_persistent_uploads")
+    context.call_on_close(partial(logger.setLevel, logger.level))
+    logger.setLevel(logging.CRITICAL)  # what the app would say at its start, the report says better
     if url is not None:
         from .operations.instances import survey
 
@@ -67,7 +83,7 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
 
 
 @uploads.command()
-@click.argument("kind", type=click.Choice(["s3", "r2", "cloudinary", "imagekit", "disk"]))
+@click.argument("kind", type=click.Choice(KINDS))
 @click.option("--bucket", help="The bucket's name; else that of the environment.")
 @click.option("--region", help="Where a bucket of S3 is.")
 @click.option("--account", help="The account id of R2.")
@@ -187,19 +203,24 @@ def _health_address(context: click.Context, url: str, name: str) -> str:
     if url.endswith("/_health"):
         return url
     prefix = f"/{name}"
-    with contextlib.suppress(Exception):  # whatever keeps an app from loading here says nothing of the running one
+    with contextlib.suppress(
+        Exception, SystemExit
+    ):  # whatever keeps an app from loading here says nothing of the running one
         prefix = _states(context.ensure_object(ScriptInfo).load_app())[name].settings.url_prefix
     return f"{url.rstrip('/')}{prefix}/_health"
 
 
 def _survey_as_text(survey: Survey) -> str:
+    from .operations.verdict import counted
+
     width = _width()
     lines = [*_wrapped(survey.headline(), "", width), ""]
     lines[0] = click.style(lines[0], bold=True, fg=None if survey.content else "red")
-    for one, times in survey.answers.most_common():
-        since = f", since {one.since}" if one.since else ""
-        lines += _wrapped(f"instance {one.id}: {one.backend}, store {one.store or 'not seen yet'}{since}", "  ", width)
-        lines += _wrapped(f"{times} answers" + (f"; {one.problem}" if one.problem else ""), "    ", width)
+    for number, group in enumerate(survey.stores, 1):
+        for one in group:
+            answers = survey.times[one.id, one.store]
+            text = f"store {number}, {one.store} ({one.backend}): instance {one.id}, {counted(answers, 'answer')}"
+            lines += _wrapped(text, "  ", width, hanging="  ")
     for kind, times in survey.failures.most_common():
         lines += _wrapped(f"{times} times: {kind}", "  ", width)
     return "\n".join(lines)

@@ -24,7 +24,7 @@ the server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import (
     BadGateway,
@@ -39,6 +39,10 @@ from werkzeug.exceptions import (
 )
 
 
+if TYPE_CHECKING:
+    from .extension import Attempt
+
+
 class UploadsError(Exception):
     """The root of all errors of this package."""
 
@@ -51,7 +55,7 @@ class ConfigError(UploadsError):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.attempt: Any = None
+        self.attempt: Attempt | None = None
         super().__init__("\n".join(self.problems))
 
 

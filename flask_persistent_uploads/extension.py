@@ -88,7 +88,7 @@ class Uploads:
         )
         app.register_blueprint(routes.blueprint(self.name, state))
         app.jinja_env.globals.setdefault("upload_url", upload_url)
-        app.cli.add_command(commands)
+        app.cli.commands.setdefault("uploads", commands)
         watch.begin(app)
 
     # -- in

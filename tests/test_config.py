@@ -120,6 +120,25 @@ def test_app_config_wins_over_the_environment_which_wins_over_dotenv(row: Row, t
 
 
 @every_variable
+def test_where_each_value_was_found_is_kept(row: Row, tmp_path: Path) -> None:
+    variable = f"UPLOADS_{row.name.upper()}"
+    first, second, third = SAMPLES[row.name][0]
+    dotenv = tmp_path / "settings.env"
+    dotenv.write_text(f"{variable}='{third}'\n")
+    file = str(dotenv)
+    assert load({variable: first}, {variable: second}, dotenv=file).origins == {row.name: "app.config"}
+    assert load({}, {variable: second}, dotenv=file).origins == {row.name: "environment"}
+    assert load({}, {}, dotenv=file).origins == {row.name: ".env"}
+    assert load({}, {}, dotenv="").origins == {}
+
+
+def test_a_value_that_is_wrong_has_an_origin_too() -> None:
+    settings, problems = config.read({}, {"UPLOADS_MAX_FILES": "many"}, dotenv="")
+    assert len(problems) == 1
+    assert (settings.sources, settings.origins) == ({"max_files": "UPLOADS_MAX_FILES"}, {"max_files": "environment"})
+
+
+@every_variable
 @pytest.mark.parametrize("empty", ["", "  "])
 def test_an_empty_value_is_as_good_as_none(row: Row, empty: str, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"UPLOADS_{row.name.upper()}='{empty}'\n")
@@ -394,6 +413,23 @@ def test_an_unknown_name_is_one_warning_with_the_nearest_right_one(
     make_app(UPLOADS_MAX_FILES=3)
     (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
     assert warning.getMessage() == f"{wrong} is not a setting of this extension: did you mean {near}?"
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 15: the message says UPLOADS_PLATFORM whatever the name")
+def test_an_unknown_platform_is_named_by_the_variable_it_was_set_in(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigError, match="DOCUMENTS_PLATFORM is 'rendr'"):
+        make_app(Uploads(name="documents"), DOCUMENTS_PLATFORM="rendr")
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 15: a wrong platform hides what is wrong with the backend")
+def test_an_unknown_platform_is_told_beside_the_other_mistakes(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_app(UPLOADS_PLATFORM="rendr", UPLOADS_BACKEND="s3", UPLOADS_MAX_FILES="many")
+    assert [problem.split()[0] for problem in caught.value.problems] == [
+        "UPLOADS_MAX_FILES",
+        "UPLOADS_PLATFORM",
+        "UPLOADS_S3_BUCKET",
+    ]
 
 
 # -- building it

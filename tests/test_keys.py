@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import posixpath
 import re
 from collections.abc import Callable
@@ -304,3 +307,62 @@ def test_a_list_of_other_things_than_paths_is_refused() -> None:
 def test_a_reference_of_any_length_is_cheap_to_refuse() -> None:
     with pytest.raises(InvalidKey):
         keys.parse_one("uploads/" * 80_000 + "x")
+
+
+# -- own
+
+OWN = keys.own("store.json")
+
+
+def test_a_key_of_our_own_passes_the_gate_and_its_text_does_not() -> None:
+    assert keys.check(OWN) is OWN
+    assert OWN == ".uploads/store.json"
+    with pytest.raises(InvalidKey):
+        keys.check(".uploads/store.json")
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str,
+        "{}".format,
+        "%s".__mod__,
+        lambda key: f"{key}",
+        lambda key: f"{key!s}",
+        lambda key: key[:],
+        lambda key: key + "",
+        lambda key: key * 1,
+        lambda key: key.replace("\\", "/"),
+        lambda key: "".join([key]),
+        lambda key: key.encode().decode(),
+        lambda key: json.loads(json.dumps(key)),
+        lambda key: key.split("\\")[0],
+        *(lambda key, method=method: getattr(key, method)() for method in ("strip", "lower", "casefold", "expandtabs")),
+    ],
+)
+def test_what_is_made_from_a_key_of_our_own_is_plain_text(spell: Callable[[str], str]) -> None:
+    assert spell(OWN) == OWN
+    with pytest.raises(InvalidKey):
+        keys.check(spell(OWN))
+
+
+@pytest.mark.parametrize("spell", [copy.copy, copy.deepcopy, lambda key: pickle.loads(pickle.dumps(key))])
+@pytest.mark.xfail(strict=True, reason="BUG 9: a copy of a key of our own is one")
+def test_a_copy_of_a_key_of_our_own_is_plain_text(spell: Callable[[str], str]) -> None:
+    with pytest.raises(InvalidKey):
+        keys.check(spell(OWN))
+
+
+@given(any_text)
+def test_no_text_is_a_key_of_our_own(text: str) -> None:
+    for spelling in (f".uploads{text}", f".uploads/{text}", f"x/.uploads{text}", f"{OWN}{text}"):
+        assert not is_key(spelling)
+
+
+@pytest.mark.parametrize("parse", [keys.parse_one, keys.parse])
+@pytest.mark.parametrize(
+    "reference", [OWN, f"uploads/{OWN}", f"/uploads/{OWN}", f"uploads\\{OWN}", f"/uploads/{OWN}?t=1"]
+)
+def test_no_reference_leads_to_a_key_of_our_own(reference: str, parse: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidKey):
+        parse(reference)

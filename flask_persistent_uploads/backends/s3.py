@@ -97,7 +97,8 @@ class S3Backend(Backend):
         self.timeout = timeout
         # A bucket with a dot is not covered by the service's wildcard certificate.
         self._virtual = (endpoint_url is None or (service is not None and service.virtual)) and "." not in bucket
-        self.bucket_url = self._base_url(public_endpoint_url or self._endpoint_url)
+        self.api_url = self._base_url(self._endpoint_url)
+        self._base = self._base_url(public_endpoint_url) if public_endpoint_url else self.api_url
         self._static = (
             Credentials(access_key_id, secret_access_key or "", session_token) if access_key_id is not None else None
         )
@@ -155,7 +156,7 @@ class S3Backend(Backend):
             return f"{self.public_url}/{quote(name)}"
         return presign(
             method,
-            self.bucket_url,
+            self._base,
             name,
             region=self.region,
             credentials=self._credentials(),

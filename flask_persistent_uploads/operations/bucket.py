@@ -50,7 +50,7 @@ def lets_pages_read(rules: Sequence[Rule]) -> bool:
 def sweep(prefix: str) -> dict[str, Any]:
     """A lifecycle rule that removes the parts of uploads that broke off, which are paid for and shown nowhere."""
     return {
-        "ID": "flask-persistent-uploads-abandoned-parts",
+        "ID": f"flask-persistent-uploads: abandoned parts below {prefix}/",
         "Status": "Enabled",
         "Filter": {"Prefix": f"{prefix}/"},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": SWEEP_DAYS},
@@ -62,19 +62,33 @@ def sweeps(rules: Sequence[Rule], prefix: str) -> bool:
     return any(
         rule.get("Status") == "Enabled"
         and "AbortIncompleteMultipartUpload" in rule
+        and set(_conditions(rule)) <= {"Prefix"}
         and f"{prefix}/".startswith(_start_of(rule))
         for rule in rules
     )
 
 
+def deletes(rules: Sequence[Rule], prefix: str) -> str | None:
+    """The name of a rule that deletes files below ``prefix`` by their age, if there is one."""
+    for rule in rules:
+        start, by_age = _start_of(rule), {"Days", "Date"} & set(rule.get("Expiration", ()))
+        overlaps = f"{prefix}/".startswith(start) or start.startswith(f"{prefix}/")
+        if rule.get("Status") == "Enabled" and by_age and overlaps:
+            return str(rule.get("ID", "without a name"))
+    return None
+
+
+def _conditions(rule: Rule) -> dict[str, Any]:
+    """What must hold for a rule to count: a prefix, and perhaps more."""
+    where = dict(rule.get("Filter") or {"Prefix": rule.get("Prefix", "")})
+    return {**where, **where.pop("And", {})}
+
+
 def _start_of(rule: Rule) -> str:
-    """What the names begin with that a rule is for; a rule that asks for more, such as a tag, is for none of ours."""
-    where = rule.get("Filter") or {}
-    narrower = set(where) - {"Prefix"}
-    return "\0" if narrower else str(where.get("Prefix", rule.get("Prefix", "")))
+    return str(_conditions(rule).get("Prefix", ""))
 
 
-_REFUSED = {401, 403, 405, 501}
+_NOT_ALLOWED = {"AccessDenied", "MethodNotAllowed", "NotImplemented"}
 
 
 class NotAllowed(Exception):
@@ -96,7 +110,8 @@ class Bucket:
         return cls(backend) if isinstance(backend, S3Backend) else None
 
     def exists(self) -> bool:
-        return self._ask("head_bucket", absent={"404", "NoSuchBucket"}) is not None
+        # Not by head_bucket: an answer without a body would not say why it refuses.
+        return self._ask("list_objects_v2", MaxKeys=1, absent={"NoSuchBucket"}) is not None
 
     def create(self) -> None:
         """Make it, private as all new buckets are; no ACL is sent."""
@@ -108,15 +123,22 @@ class Bucket:
         found = self._ask("get_bucket_cors", absent={"NoSuchCORSConfiguration"})
         return list(found["CORSRules"]) if found else []
 
-    def set_cors(self, rules: Sequence[Rule]) -> None:
-        self._ask("put_bucket_cors", CORSConfiguration={"CORSRules": list(rules)})
+    def add_cors(self, rule: Rule) -> None:
+        """Add a rule to those that are there."""
+        self._ask("put_bucket_cors", CORSConfiguration={"CORSRules": [*self.cors(), rule]})
 
     def lifecycle(self) -> list[Rule]:
-        found = self._ask("get_bucket_lifecycle_configuration", absent={"NoSuchLifecycleConfiguration"})
-        return list(found.get("Rules", ())) if found else []
+        return list(self._lifecycle().get("Rules", ()))
 
-    def set_lifecycle(self, rules: Sequence[Rule]) -> None:
-        self._ask("put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": list(rules)})
+    def add_lifecycle(self, rule: Rule) -> None:
+        """Add a rule to those that are there."""
+        found = self._lifecycle()
+        kept = {name: found[name] for name in ("TransitionDefaultMinimumObjectSize",) if name in found}
+        rules = {"Rules": [*found.get("Rules", ()), rule]}
+        self._ask("put_bucket_lifecycle_configuration", LifecycleConfiguration=rules, **kept)
+
+    def _lifecycle(self) -> Mapping[str, Any]:
+        return self._ask("get_bucket_lifecycle_configuration", absent={"NoSuchLifecycleConfiguration"}) or {}
 
     def _ask(self, operation: str, *, absent: Collection[str] = (), **parameters: Any) -> Any:
         """The answer, or ``None`` where its code is one of ``absent``."""
@@ -126,9 +148,9 @@ class Bucket:
             try:
                 return getattr(self.backend.client(), operation)(Bucket=self.name, **parameters)
             except ClientError as error:
-                status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+                code = error.response["Error"]["Code"]
                 if code in absent:
                     return None
-                if status in _REFUSED:
+                if code in _NOT_ALLOWED:
                     raise NotAllowed(operation) from error
                 raise

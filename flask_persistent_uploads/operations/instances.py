@@ -2,86 +2,131 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import Any, NamedTuple
 
 from . import web
+from .verdict import counted
 
 TIMES = 20
 
 
 class Instance(NamedTuple):
-    """One instance behind an address; ``store`` is ``None`` while it has not seen its store yet."""
+    """What one process behind an address knows; ``store`` is ``None`` while it has not seen its store.
+
+    ``sees`` are the instances whose records it found in the store: its own and, where they share it, the others'.
+    """
 
     id: str
     store: str | None
     since: str | None
     backend: str
+    survives: bool | None
+    alarm: str | None
     problem: str | None
+    sees: tuple[str, ...] = ()
 
 
 class Survey(NamedTuple):
-    """``answers`` counts what each instance gave; ``failures`` count what was no health answer, by its kind."""
+    """``said`` is what each instance said last of each store, ``times`` how often; ``failures`` were no answers."""
 
-    answers: Counter[Instance]
+    said: dict[tuple[str, str | None], Instance]
+    times: Counter[tuple[str, str | None]]
     failures: Counter[str]
 
     @property
-    def stores(self) -> set[str]:
-        return {instance.store for instance in self.answers if instance.store is not None}
+    def stores(self) -> list[list[Instance]]:
+        """Those who share a store: the same marker, and at least one of two finds the other's record in it.
+
+        The marker alone does not tell, as a copy of a disk has it too.
+        """
+        groups: list[list[Instance]] = []
+        for one in self.said.values():
+            if one.store is not None:
+                same = [group for group in groups if any(_share(one, other) for other in group)]
+                merged = [one, *itertools.chain.from_iterable(same)]
+                groups = [group for group in groups if group not in same] + [merged]
+        return groups
+
+    @property
+    def instances(self) -> int:
+        return max(len({one.id for one in self.said.values()}), len(self.stores))
 
     @property
     def content(self) -> bool:
-        """All answers came from instances that work, on one store."""
-        return len(self.stores) == 1 and not self.failures and not any(one.problem for one in self.answers)
+        """All answers came from instances that work, on one store that lasts."""
+        return len(self.stores) == 1 and not self.failures and not self._complaints()
+
+    def _complaints(self) -> list[str]:
+        wiped = "What this store keeps is lost at the next deploy: flask uploads doctor says why, in the app's shell."
+        said = [one.problem or one.alarm or (wiped if one.survives is False else None) for one in self.said.values()]
+        unseen = {one.id for one in self.said.values()} - {one.id for group in self.stores for one in group}
+        return sorted({text for text in said if text} | {f"Instance {one} has not seen its store." for one in unseen})
+
+    def headline(self) -> str:
+        stores, who = len(self.stores), counted(self.instances, "instance")
+        if not self.said:
+            return "No health answer came: is the extension installed there, and is this the address of the app?"
+        if stores > 1:
+            return (
+                f"{who}, {stores} different stores: "
+                f"files saved by one are missing on the other, and some requests are 404."
+            )
+        if complaints := self._complaints():
+            return " ".join([f"{who}, {counted(stores, 'store')}.", *complaints])
+        if self.failures:
+            return f"{who}, 1 store, but some requests had no answer."
+        if self.instances == 1:
+            return "1 instance answered, with 1 store."
+        return f"{who}, 1 store: they share their files."
 
     def as_json(self) -> dict[str, Any]:
         return {
             "headline": self.headline(),
             "stores": len(self.stores),
-            "instances": [{**one._asdict(), "answers": times} for one, times in self.answers.most_common()],
+            "instances": [{**one._asdict(), "answers": self.times[key]} for key, one in self.said.items()],
             "failures": dict(self.failures),
         }
-
-    def headline(self) -> str:
-        instances, stores = len(self.answers), len(self.stores)
-        if not self.answers:
-            return "No health answer came: is the extension installed there, and is this the address of the app?"
-        if stores > 1:
-            return (
-                f"{instances} instances, {stores} different stores: "
-                f"files saved by one are missing on the other, and some requests are 404."
-            )
-        if any(one.problem for one in self.answers):
-            return "UPLOADS DO NOT WORK on an instance."
-        if self.failures:
-            return "Some requests were not answered."
-        if not stores:
-            return "No instance has seen its store yet: ask again."
-        if instances == 1:
-            return "1 instance answered, with 1 store."
-        return f"{instances} instances, 1 store: they share their files."
 
 
 def survey(url: str, *, times: int = TIMES) -> Survey:
     """Ask ``url`` (of a health address) ``times`` times, each on a new connection, as a balancer would spread them."""
-    answers: Counter[Instance] = Counter()
-    failures: Counter[str] = Counter()
+    found = Survey({}, Counter(), Counter())
     for _ in range(times):
         try:
             answer = web.ask(url, headers={"Accept": "application/json", "Cache-Control": "no-cache"}, follow=True)
-            answers[_instance(json.loads(answer.body))] += 1
+            one = _instance(json.loads(answer.body))
         except web.Unreachable as error:
-            failures[str(error)] += 1
-        except (ValueError, KeyError, TypeError):
-            failures[f"status {answer.status}, and no health answer"] += 1
-    return Survey(answers, failures)
+            found.failures[str(error)] += 1
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found.failures[f"status {answer.status}, and no health answer"] += 1
+        else:
+            found.said[one.id, one.store] = one
+            found.times[one.id, one.store] += 1
+    return found
+
+
+def _share(one: Instance, other: Instance) -> bool:
+    if one.store != other.store:
+        return False
+    return one.id == other.id or one.id in other.sees or other.id in one.sees
 
 
 def _instance(answer: Any) -> Instance:
-    names = ("instance", "store", "since", "backend", "problem")
-    values = [answer[name] for name in names]
-    if not isinstance(values[0], str) or not all(value is None or isinstance(value, str) for value in values):
+    texts = [answer[name] for name in ("instance", "store", "since", "backend", "alarm", "problem")]
+    identity, sees = texts[0], answer["instances"]
+    right = isinstance(identity, str) and all(text is None or isinstance(text, str) for text in texts)
+    if not right or answer["survives"] not in {True, False, None}:
         raise ValueError("not a health answer")
-    return Instance(*values)
+    return Instance(
+        id=identity,
+        store=answer["store"],
+        since=answer["since"],
+        backend=str(answer["backend"]),
+        survives=answer["survives"],
+        alarm=answer["alarm"],
+        problem=answer["problem"],
+        sees=tuple(sorted(map(str, sees))),
+    )

@@ -22,7 +22,7 @@ from .platform import Host
 
 KEY = keys.own("store.json")
 
-_KEPT = 200  # instances whose record is kept; of older ones only the number
+_KEPT = 200  # instances whose record is kept
 _LARGEST = 1 << 20  # bytes
 _ATTEMPTS = 3
 
@@ -36,12 +36,11 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Which store this is. ``instances`` are the records by :attr:`Host.id`; ``forgotten`` counts older ones."""
+    """Which store this is. ``instances`` are the records of the latest 200, by :attr:`Host.id`."""
 
     id: str
     since: datetime
     instances: Mapping[str, Seen] = field(default_factory=dict)
-    forgotten: int = 0
 
     def survived(self, host: Host) -> int:
         """How many other instances or deploys of this platform have used the store: restarts, on a disk of one.
@@ -49,13 +48,12 @@ class Marker:
         Records of other platforms prove nothing here: a marker may come with the image that was built elsewhere.
         """
         here = {name for name, seen in self.instances.items() if seen.platform == host.platform.id}
-        return len(here - {host.id}) + self.forgotten
+        return len(here - {host.id})
 
     def with_record(self, host: Host) -> Marker:
         records = {**self.instances, host.id: Seen(host.platform.id, _now())}
-        newest = sorted(records, key=lambda name: records[name].since)[-_KEPT:]
-        forgotten = self.forgotten + len(records) - len(newest)
-        return replace(self, instances={name: records[name] for name in newest}, forgotten=forgotten)
+        latest = sorted(records, key=lambda name: records[name].since)[-_KEPT:]
+        return replace(self, instances={name: records[name] for name in latest})
 
 
 def read(backend: Backend) -> Marker | None:
@@ -112,17 +110,21 @@ def born_at(store_id: str) -> datetime | None:
         return None
 
 
-def alarm(expected: str | None, marker: Marker | None, host: Host, *, variables: str = "UPLOADS_") -> str | None:
-    """What is wrong if this is not the store that ``UPLOADS_STORE_ID`` names; ``None`` if it is, or none is named."""
+def alarm(expected: str | None, marker: Marker | None, instance: str, *, variables: str = "UPLOADS_") -> str | None:
+    """What is wrong if this is not the store that ``UPLOADS_STORE_ID`` names; ``None`` if it is, or none is named.
+
+    ``instance`` is how the instance calls itself. What stands behind the last colon is the remedy.
+    """
     if expected is None or (marker is not None and marker.id == expected):
         return None
     found = f"this one, {marker.id}, was born {ago(marker.since)} ago" if marker else "there is no marker here"
     birth = born_at(expected)
     age = f" {ago(birth)} ago" if birth else ""
+    meant = f"set {variables}STORE_ID={marker.id}" if marker else f"unset {variables}STORE_ID"
     return (
         f"ANOTHER STORE. The store {expected} that this app was set up with{age} is not here; {found}. "
-        f"Instance {' '.join(host.names)} does not see the files of that store: mount its disk or name its bucket; "
-        f"if the change is meant, set {variables}STORE_ID={marker.id if marker else ''}."
+        f"Instance {instance} does not see the files of that store: "
+        f"mount its disk or name its bucket, or, if the change is meant, {meant}"
     )
 
 
@@ -149,7 +151,6 @@ def _write(backend: Backend, marker: Marker, *, overwrite: bool) -> None:
         "id": marker.id,
         "since": marker.since.isoformat(),
         "instances": {name: [seen.platform, seen.since.isoformat()] for name, seen in marker.instances.items()},
-        "forgotten": marker.forgotten,
     }
     data = json.dumps(content, indent=1).encode()
     backend.save(
@@ -167,7 +168,7 @@ def _parse(data: bytes) -> Marker:
     try:
         content: Any = json.loads(data)
         records = {str(name): Seen(str(where), _moment(since)) for name, (where, since) in content["instances"].items()}
-        return Marker(str(content["id"]), _moment(content["since"]), records, int(content["forgotten"]))
+        return Marker(str(content["id"]), _moment(content["since"]), records)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a marker") from error
 

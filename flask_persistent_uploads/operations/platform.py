@@ -21,6 +21,7 @@ class Platform:
     :attr:`known_by`       variables, any of which tells that we are there
     :attr:`confirmed_by`   variables that are there as well, unless somebody sets the others by hand
     :attr:`running`        a variable that is there only while the app runs, not while it is built or released
+    :attr:`releasing`      a variable that is there only while a release is prepared
     :attr:`instance`       variables that name an instance, or a deploy, of which one disk may see many
     :attr:`wiped`          whether what lies on the root file system is gone with the next deploy or restart
     :attr:`volumes`        whether a file system that is mounted apart stays; else only one over the network does
@@ -38,6 +39,7 @@ class Platform:
     known_by: tuple[str, ...] = ()
     confirmed_by: tuple[str, ...] = ()
     running: str | None = None
+    releasing: str | None = None
     instance: tuple[str, ...] = ()
     wiped: bool = True
     volumes: bool = False
@@ -107,6 +109,7 @@ PLATFORMS = (
         id="fly",
         name="Fly.io",
         known_by=("FLY_MACHINE_ID", "FLY_APP_NAME"),
+        releasing="RELEASE_COMMAND",
         instance=("FLY_MACHINE_ID", "FLY_MACHINE_VERSION"),
         volumes=True,
         volume="add a volume",
@@ -114,13 +117,13 @@ PLATFORMS = (
         max_seconds=60,
         stop_signal="SIGINT",
         stop_seconds=5,
-        unverified=frozenset({"max_seconds"}),
+        unverified=frozenset({"max_seconds", "releasing"}),
     ),
     Platform(
         id="cloud-run",
         name="Cloud Run",
         known_by=("K_SERVICE", "CLOUD_RUN_JOB"),
-        instance=("K_REVISION",),
+        instance=("K_REVISION", "HOSTNAME"),
         shared=True,
         max_body=32 * _MIB,  # over HTTP/1
         max_seconds=300,
@@ -132,7 +135,7 @@ PLATFORMS = (
         name="Azure App Service",
         known_by=("WEBSITE_SITE_NAME",),
         confirmed_by=("WEBSITE_INSTANCE_ID",),
-        instance=("WEBSITE_INSTANCE_ID",),
+        instance=("WEBSITE_INSTANCE_ID", "HOSTNAME"),
         volume="set WEBSITES_ENABLE_APP_SERVICE_STORAGE=true",
         shared=True,
         max_seconds=230,
@@ -188,17 +191,23 @@ class Host:
     """The host that this process runs on: what kind, and which instance and deploy of it.
 
     ``names`` are the instance's own, for the log. ``doubt`` says why the environment may be wrong about the platform.
-    ``building``: the app is being built or released, which happens where no disk is mounted.
+    ``building``: the app is being built or released, which happens where no disk is mounted. ``stated``: somebody set
+    the platform by hand.
     """
 
     platform: Platform
     names: tuple[str, ...]
     doubt: str | None = None
     building: bool = False
+    stated: bool = False
+
+    def __str__(self) -> str:
+        """The instance, for the log."""
+        return f"{' '.join(self.names)} ({self.id})"
 
     @property
     def id(self) -> str:
-        """The same for every process of one instance and deploy, and no other's: 12 hex digits, no secret."""
+        """One for every process of an instance and deploy, as far as the platform tells them apart: 12 hex digits."""
         return hashlib.sha256("\0".join([self.platform.id, *self.names]).encode()).hexdigest()[:12]
 
 
@@ -213,12 +222,13 @@ def detect(environ: Mapping[str, str], override: str | None = None, *, root: Pat
         known = next(name for name in platform.known_by if environ.get(name))
         doubt = f"{known} claims {platform.name}, but {' and '.join(platform.confirmed_by)} is not set"
     names = tuple(environ[name] for name in platform.instance if environ.get(name))
-    building = (
-        platform.running is not None
-        and not environ.get(platform.running)
-        and any(environ.get(name) for name in platform.confirmed_by)
+    return Host(
+        platform,
+        names or (_own_name(platform, root),),
+        doubt=doubt,
+        building=_builds(platform, environ),
+        stated=override is not None,
     )
-    return Host(platform, names or (_own_name(platform, root),), doubt, building)
 
 
 def _named(override: str) -> Platform:
@@ -236,6 +246,13 @@ def _recognised(environ: Mapping[str, str], root: Path) -> Platform:
             return platform
     in_a_container = any((root / name).exists() for name in _CONTAINER_FILES)
     return _named("docker" if in_a_container else "machine")
+
+
+def _builds(platform: Platform, environ: Mapping[str, str]) -> bool:
+    if platform.releasing is not None and environ.get(platform.releasing):
+        return True
+    confirmed = any(environ.get(name) for name in platform.confirmed_by)
+    return platform.running is not None and confirmed and not environ.get(platform.running)
 
 
 def _own_name(platform: Platform, root: Path) -> str:

@@ -17,8 +17,8 @@ _AFTERWARDS = """Then deploy, and in the shell of the service:
 
 flask uploads doctor
 
-It prints the store's id. Set UPLOADS_STORE_ID to it, and a start on another store, or on an empty one, is an alarm in
-the log."""
+It prints the store's id. Set UPLOADS_STORE_ID to it, and a start on another
+store, or on an empty one, is an alarm in the log."""
 
 
 class Wanted(NamedTuple):
@@ -146,20 +146,19 @@ def plan(bucket: Bucket) -> list[Step]:
     except NotAllowed:
         return [Step("see the bucket: it is another's, or s3:ListBucket is missing", blocked=True)]
     prefix = bucket.backend.prefix
-    first = Step("the bucket is there") if exists else Step("create the bucket, private", bucket.create)
     return [
-        first,
+        Step("the bucket is there") if exists else Step("create the bucket, private", bucket.create),
         _rules(
             "let pages of any origin read files (CORS)",
             bucket.cors if exists else list,
             buckets.lets_pages_read,
-            lambda rules: bucket.set_cors([*rules, buckets.CORS_RULE]),
+            lambda: bucket.add_cors(buckets.CORS_RULE),
         ),
         _rules(
             f"sweep parts of broken uploads after {buckets.SWEEP_DAYS} days (lifecycle)",
             bucket.lifecycle if exists else list,
             lambda rules: buckets.sweeps(rules, prefix),
-            lambda rules: bucket.set_lifecycle([*rules, buckets.sweep(prefix)]),
+            lambda: bucket.add_lifecycle(buckets.sweep(prefix)),
         ),
         Step("write the store's marker, unless it is there", lambda: marker.establish(bucket.backend)),
     ]
@@ -169,13 +168,13 @@ def _rules(
     text: str,
     current: Callable[[], list[buckets.Rule]],
     enough: Callable[[list[buckets.Rule]], bool],
-    add: Callable[[list[buckets.Rule]], None],
+    add: Callable[[], None],
 ) -> Step:
     try:
         rules = current()
     except NotAllowed:  # to set them unseen would remove what others have set
         return Step(f"{text}: the credentials may not see these rules", blocked=True)
-    return Step(f"{text}: done before") if enough(rules) else Step(text, lambda: add(rules))
+    return Step(f"{text}: done before") if enough(rules) else Step(text, add)
 
 
 def carry_out(steps: Iterable[Step]) -> Iterator[tuple[Step, str | None]]:

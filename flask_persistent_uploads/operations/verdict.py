@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -44,28 +44,32 @@ def judge(
 
     Proof beats inference: where the marker of an earlier deploy was found, the disk stays.
     """
+    survived = found.survived(host) if found else 0
+    proof = f"proven: survived {counted(survived, 'restart')} since {day(found.since)}" if survived and found else ""
     if backend.name in _ELSEWHERE:
-        return Verdict(survives=True, reason="they are kept outside of this machine")
+        return Verdict(survives=True, reason=f"they are kept in {backend.name}, not on the disk of the app")
     remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL"
     if backend.name == "memory":
         return Verdict(
             survives=False, reason=f"{variables}BACKEND is memory, which ends with the process", remedy=remedy
         )
     directory = folder_of(backend)
+    if directory is None and proof:
+        return Verdict(survives=True, reason=proof)
     if directory is None:
         return Verdict(survives=None, reason=f"Nothing is known of the backend {backend.name}")
-    survived = found.survived(host) if found else 0
-    verdict = _of_disk(mounts.look(directory), host, _with_volume(remedy, host.platform, environ, variables), survived)
-    if survived and found and verdict.survives:
-        proof = f"proven: survived {counted(survived, 'restart')} since {day(found.since)}"
-        return Verdict(survives=True, reason=f"{verdict.reason}, {proof}")
-    return verdict
+    remedy = _with_volume(remedy, host.platform, environ, variables)
+    verdict = _of_disk(mounts.look(directory), host, remedy, proven=bool(proof), variables=variables)
+    return replace(verdict, reason=f"{verdict.reason}, {proof}") if proof and verdict.survives else verdict
 
 
 def folder_of(backend: Backend) -> Path | None:
     """The folder on this machine's disk that a backend keeps its files in; ``None`` if it keeps them elsewhere."""
     path = backend.filesystem_path(marker.KEY)
-    return path.parent.parent if path is not None else None
+    if path is None:
+        return None
+    below = marker.KEY.count("/") + 1
+    return path.parents[below - 1] if path.as_posix().endswith(f"/{marker.KEY}") else path.parent
 
 
 def counted(number: int, noun: str) -> str:
@@ -89,7 +93,7 @@ def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], va
     return remedy
 
 
-def _of_disk(mount: Mount, host: Host, remedy: str, survived: int) -> Verdict:
+def _of_disk(mount: Mount, host: Host, remedy: str, *, proven: bool, variables: str) -> Verdict:
     platform, place = host.platform, mount.place
     kind = f" ({mount.filesystem})" if mount.filesystem else ""
     wiped = f"{platform.name} wipes this disk at every deploy and restart"
@@ -101,10 +105,12 @@ def _of_disk(mount: Mount, host: Host, remedy: str, survived: int) -> Verdict:
     if place is Place.ANONYMOUS:
         reason = "The folder lies on an anonymous volume, which a new container does not find again"
         return Verdict(survives=None, reason=reason, remedy=f"give the volume a name, or {remedy}")
-    if place is Place.OWN and (platform.volumes or mount.network):
-        return Verdict(survives=True, reason=f"they lie on a disk of their own{kind}")
-    if platform.wiped and not survived:
+    apart = place is Place.OWN and (platform.volumes or mount.network)
+    if platform.wiped and not apart and not proven:
         return Verdict(survives=False, reason=wiped, remedy=remedy)
-    if place is Place.UNKNOWN:
-        return Verdict(survives=None, reason="Nothing tells what disk the folder lies on")
-    return Verdict(survives=True, reason=f"they lie on the disk of {platform.name}{kind}")
+    if proven or (apart and kind) or (host.stated and place is not Place.UNKNOWN):
+        whose = "a disk of their own" if apart else f"the disk of {platform.name}"
+        return Verdict(survives=True, reason=f"they lie on {whose}{kind}")
+    # A host that is not known here looks like a machine of one's own.
+    reason = f"The folder lies on the disk of {platform.name}{kind}, and nothing tells whether that stays"
+    return Verdict(survives=None, reason=reason, remedy=f"set {variables}PLATFORM=machine if this is a server of yours")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 from flask import Flask
 from flask.signals import request_started
 
+from .. import keys
 from ..backends.base import Backend
 from ..errors import BackendError
 from . import marker, mounts
@@ -23,8 +26,10 @@ logger = logging.getLogger("flask_persistent_uploads")
 
 # Seconds for which a look is good: a disk is looked at often, a service seldom (Cloudinary's free plan counts 500
 # calls an hour), and what failed soon again.
-_NEARBY, _FAR, _BROKEN = 10, 300, 15
+_GOOD = {"near": 10, "far": 300}
+_GOOD_AFTER_FAILURE = {"near": 10, "far": 60}
 _PATIENCE = 1.0  # seconds that an answer waits for the first look of all
+_STUCK = 30.0  # seconds: every call of a backend has an end before
 
 
 class Look(NamedTuple):
@@ -47,10 +52,13 @@ class Watch:
         self._environ = environ
         self._variables = f"{name.upper()}_"
         self._folder = folder_of(backend)
+        self._distance = "far" if self._folder is None else "near"
         self._awake = False
-        self._last: Look | None = None
         self._thread: Thread | None = None
-        self._said: set[str] = set()
+        self._began = 0.0
+        self._last = Look(self._answer("starting"), good_until=0.0)
+        self._alarmed: set[str | None] = set()
+        self._problem: str | None = None
 
     def at_start(self) -> Verdict:
         """The verdict before anything was asked over a network; a marker on this machine's disk is read, not made."""
@@ -60,8 +68,10 @@ class Watch:
                 found = marker.read(self.backend)
                 self._raise_alarm(found)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the app from starting
-                self._say(logging.WARNING, f"The marker of the store cannot be read. {_words(error)}")
-        return self._judge(found)
+                logger.warning("%s: the marker of the store cannot be read. %s", self.name, _words(error))
+        verdict = self._judge(found)
+        self._last = Look(self._answer("starting", verdict=verdict), good_until=0.0)
+        return verdict
 
     def begin(self, app: Flask) -> None:
         """Look at the store with the first request that ``app`` serves, if it is near, or one is expected.
@@ -76,10 +86,10 @@ class Watch:
         self.wake(app)
 
     def wake(self, app: Flask) -> None:
-        """Look at the store for the first time; an app under test is left alone."""
+        """Look at the store for the first time; an app that is tested or built is left alone."""
         if not self._awake:
             self._awake = True
-            if not app.testing:
+            if not app.testing and not self.host.building:
                 self._look_if_old()
 
     def health(self) -> tuple[Mapping[str, Any], int]:
@@ -88,9 +98,11 @@ class Watch:
         Who asks sees to it that a new look is taken where the last one is old.
         """
         thread = self._look_if_old()
-        if self._last is None and thread is not None:
+        if thread is not None and self._last.answer["status"] == "starting":
             thread.join(_PATIENCE)
-        answer = self._last.answer if self._last is not None else self._answer("starting", None)
+        answer = self._last.answer
+        if thread is not None and thread.is_alive() and time.monotonic() - self._began > _STUCK:
+            answer = {**answer, "status": "failing", "problem": f"The store has not answered for {_STUCK:.0f} s."}
         return answer, 503 if answer["status"] == "failing" else 200
 
     def _look_if_old(self) -> Thread | None:
@@ -98,8 +110,9 @@ class Watch:
         # One of before a fork is not alive in the child. Two looks at once do no harm.
         if self._thread is not None and self._thread.is_alive():
             return self._thread
-        if self._last is not None and time.monotonic() < self._last.good_until:
+        if time.monotonic() < self._last.good_until:
             return None
+        self._began = time.monotonic()
         self._thread = Thread(target=self._look, name="uploads-watch", daemon=True)
         self._thread.start()
         return self._thread
@@ -107,48 +120,63 @@ class Watch:
     def _look(self) -> None:
         found, problem = None, None
         try:
-            found = marker.sign_in(self.backend, self.host)
+            found = marker.read(self.backend) if self.host.building else marker.sign_in(self.backend, self.host)
             self._raise_alarm(found)
             problem = _out_of_room(self._folder) if self._folder is not None else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the app must not hear of it
             problem = _words(error)
-        if problem:
-            self._say(logging.ERROR, f"UPLOADS DO NOT WORK. {problem}")
-        near = _NEARBY if self._folder is not None else _FAR
-        answer = self._answer("failing" if problem else "ok", found, problem)
-        self._last = Look(answer, time.monotonic() + (_BROKEN if problem else near))
+        works = problem is None or (found is None and self._takes_files())
+        self._tell(f"UPLOADS DO NOT WORK. {problem}" if problem and not works else problem)
+        good = (_GOOD if problem is None else _GOOD_AFTER_FAILURE)[self._distance]
+        answer = self._answer("ok" if works else "failing", found, problem, self._judge(found))
+        self._last = Look(answer, time.monotonic() + good)
 
-    def _answer(self, status: str, found: Marker | None, problem: str | None = None) -> dict[str, Any]:
+    def _takes_files(self) -> bool:
+        """Whether a file can be saved, though the marker cannot be read or written."""
+        key = keys.own(f"probe-{secrets.token_hex(8)}.txt")
+        try:
+            self.backend.save(key, BytesIO(b"probe"), content_type="text/plain", size=5, filename="probe.txt")
+            self.backend.delete(key)
+        except Exception:  # noqa: BLE001 - what is wrong was told by the look
+            return False
+        return True
+
+    def _answer(
+        self, status: str, found: Marker | None = None, problem: str | None = None, verdict: Verdict | None = None
+    ) -> dict[str, Any]:
+        alarm = marker.alarm(self.expected, found, self.host.id, variables=self._variables) if found else None
         return {
             "status": status,
             "problem": problem,
-            "alarm": self._alarm(found) if found else None,
+            "alarm": alarm,
             "backend": self.backend.name,
-            "survives": self._judge(found).survives,
+            "survives": verdict.survives if verdict else None,
             "store": found.id if found else None,
             "since": found.since.isoformat() if found else None,
             "restarts_survived": found.survived(self.host) if found else None,
             "instance": self.host.id,
-            "free_bytes": _free_bytes(self._folder) if self._folder is not None else None,
+            "instances": list(found.instances) if found else [],
+            "free_bytes": _free_bytes(self._folder) if self._folder is not None and found else None,
         }
 
     def _judge(self, found: Marker | None) -> Verdict:
         return judge(self.backend, self.host, self._environ, variables=self._variables, found=found)
 
-    def _alarm(self, found: Marker | None) -> str | None:
-        return marker.alarm(self.expected, found, self.host, variables=self._variables)
-
     def _raise_alarm(self, found: Marker | None) -> None:
-        text = self._alarm(found)
-        if text is not None:
-            self._say(logging.ERROR, text, about=found.id if found else "")
+        """Once for each store that is found in place of the expected one."""
+        text = marker.alarm(self.expected, found, str(self.host), variables=self._variables)
+        about = found.id if found else None
+        if text is not None and about not in self._alarmed:
+            self._alarmed.add(about)
+            logger.error("%s: %s", self.name, text)
 
-    def _say(self, level: int, text: str, about: str | None = None) -> None:
-        """Say a thing once: a process is asked for its health every few seconds."""
-        about = text if about is None else about
-        if about not in self._said:
-            self._said.add(about)
-            logger.log(level, "%s: %s", self.name, text)
+    def _tell(self, problem: str | None) -> None:
+        """Say what changed: a process is asked for its health every few seconds."""
+        if problem and problem != self._problem:
+            logger.error("%s: %s", self.name, problem)
+        elif self._problem and not problem:
+            logger.info("%s: the store works again", self.name)
+        self._problem = problem
 
 
 def _words(error: Exception) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.message import Message
-from http.client import HTTPException
-from typing import NamedTuple
+from http.client import HTTPException, HTTPMessage
+from typing import IO, NamedTuple
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ..backends import remote
@@ -30,6 +31,18 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
+class _SameHost(HTTPRedirectHandler):
+    """Follows to https or another path, and to no other host: an answer must not choose whom we ask."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        there = urlsplit(newurl)
+        if there.scheme not in {"http", "https"} or there.hostname != urlsplit(req.full_url).hostname:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def ask(
     url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, seconds: float = 5, follow: bool = False
 ) -> Answer:
@@ -37,7 +50,7 @@ def ask(
     if not url.startswith(("http://", "https://")):
         raise Unreachable("it is no http address")
     request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
-    opener = build_opener() if follow else build_opener(_NoRedirects)
+    opener = build_opener(_SameHost if follow else _NoRedirects)
 
     def call() -> Answer:
         try:

@@ -1,104 +1,262 @@
-"""Which host this is, and whether the disk is told from one that will be wiped."""
+"""Which host this is, which of its instances, and what is known of such hosts."""
 
 from __future__ import annotations
 
-import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flask_persistent_uploads import ConfigError
-from flask_persistent_uploads.operations.platform import wiped_disk
+from flask_persistent_uploads.operations.platform import PLATFORMS, READ, Host, Platform, detect
 
-from .conftest import MakeApp
+from ..servers import ROOT, clean_environment
 
-ON_THE_ROOT_DISK = Path("/no-such-folder/uploads")  # it is only looked at, never made
+BY_ID = {platform.id: platform for platform in PLATFORMS}
+
+# What a running instance of each has in its environment.
+RUNNING: dict[str, dict[str, str]] = {
+    "render": {
+        "RENDER": "true",
+        "RENDER_SERVICE_ID": "srv-1",
+        "RENDER_INSTANCE_ID": "srv-1-a1",
+        "RENDER_GIT_COMMIT": "c0ffee",
+    },
+    "koyeb": {
+        "KOYEB_SERVICE_ID": "s1",
+        "KOYEB_APP_NAME": "shop",
+        "KOYEB_INSTANCE_ID": "i1",
+        "KOYEB_REGIONAL_DEPLOYMENT_ID": "d1",
+    },
+    "heroku": {"DYNO": "web.1"},
+    "railway": {"RAILWAY_ENVIRONMENT_ID": "e1", "RAILWAY_REPLICA_ID": "r1", "RAILWAY_DEPLOYMENT_ID": "d1"},
+    "fly": {"FLY_APP_NAME": "shop", "FLY_MACHINE_ID": "m1", "FLY_MACHINE_VERSION": "v1"},
+    "cloud-run": {"K_SERVICE": "shop", "K_REVISION": "shop-00001", "K_CONFIGURATION": "shop"},
+    "azure": {"WEBSITE_SITE_NAME": "shop", "WEBSITE_INSTANCE_ID": "i1"},
+    "vercel": {"VERCEL": "1", "VERCEL_DEPLOYMENT_ID": "dpl_1"},
+    "lambda": {"AWS_LAMBDA_FUNCTION_NAME": "shop", "AWS_LAMBDA_LOG_STREAM_NAME": "2026/11/21/[$LATEST]a1"},
+    "kubernetes": {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+}
 
 
 @pytest.fixture
-def other_disk() -> Path:
-    """A mount of its own, which every machine has in one of these places."""
-    root = Path("/").stat().st_dev
-    return next(path for path in map(Path, ("/dev/shm", "/proc", "/dev")) if path.stat().st_dev != root)
+def root(tmp_path: Path) -> Path:
+    """The root of a machine that is no container."""
+    boot = tmp_path / "root" / "proc" / "sys" / "kernel" / "random"
+    boot.mkdir(parents=True)
+    (boot / "boot_id").write_text("5c0bd0a6-boot\n")
+    return tmp_path / "root"
 
 
 @pytest.mark.parametrize(
     ("variable", "platform"),
     [
-        ("RENDER", "Render"),
-        ("KOYEB_SERVICE_ID", "Koyeb"),
-        ("KOYEB_APP_NAME", "Koyeb"),
-        ("DYNO", "Heroku"),
-        ("RAILWAY_ENVIRONMENT_ID", "Railway"),
-        ("FLY_MACHINE_ID", "Fly.io"),
-        ("FLY_APP_NAME", "Fly.io"),
-        ("K_SERVICE", "Cloud Run"),
+        ("RENDER", "render"),
+        ("KOYEB_SERVICE_ID", "koyeb"),
+        ("KOYEB_APP_NAME", "koyeb"),
+        ("DYNO", "heroku"),
+        ("RAILWAY_ENVIRONMENT_ID", "railway"),
+        ("FLY_MACHINE_ID", "fly"),
+        ("FLY_APP_NAME", "fly"),
+        ("K_SERVICE", "cloud-run"),
+        ("CLOUD_RUN_JOB", "cloud-run"),
+        ("WEBSITE_SITE_NAME", "azure"),
+        ("VERCEL", "vercel"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "lambda"),
+        ("KUBERNETES_SERVICE_HOST", "kubernetes"),
     ],
 )
-def test_each_platform_is_known_by_its_variable_and_told_the_remedy(
-    variable: str, platform: str, other_disk: Path
+def test_each_platform_is_known_by_its_variable_alone(variable: str, platform: str, root: Path) -> None:
+    assert detect({variable: "x"}, root=root).platform.id == platform
+    assert detect({variable: ""}, root=root).platform.id == "machine"
+
+
+def test_every_variable_of_the_table_is_in_the_test_above() -> None:
+    (mark,) = (
+        mark
+        for mark in test_each_platform_is_known_by_its_variable_alone.pytestmark  # type: ignore[attr-defined]
+        if mark.name == "parametrize"
+    )
+    assert set(mark.args[1]) == {(name, platform.id) for platform in PLATFORMS for name in platform.known_by}
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": "/root"}, {"IS_PULL_REQUEST": "false"}, {"PORT": "10000"}])
+def test_what_says_nothing_is_a_plain_machine(environ: dict[str, str], root: Path) -> None:
+    host = detect(environ, root=root)
+    assert (host.platform.id, host.names, host.doubt, host.building) == ("machine", ("5c0bd0a6-boot",), None, False)
+
+
+@pytest.mark.parametrize("platform", [name for name in RUNNING if name != "kubernetes"])
+def test_the_specific_comes_before_what_it_runs_on(platform: str, root: Path) -> None:
+    (root / ".dockerenv").touch()
+    on_kubernetes = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", **RUNNING[platform]}
+    assert detect(on_kubernetes, root=root).platform.id == platform
+    assert detect(RUNNING["kubernetes"], root=root).platform.id == "kubernetes"
+
+
+def test_of_two_the_one_that_comes_first_in_the_table_counts(root: Path) -> None:
+    for number, first in enumerate(RUNNING):
+        for second in list(RUNNING)[number + 1 :]:
+            assert detect({**RUNNING[second], **RUNNING[first]}, root=root).platform.id == first
+
+
+@pytest.mark.parametrize("file", [".dockerenv", "run/.containerenv"])
+def test_a_container_is_known_by_its_file(file: str, root: Path) -> None:
+    (root / file).parent.mkdir(exist_ok=True)
+    (root / file).touch()
+    assert detect({}, root=root).platform.id == "docker"
+
+
+def test_uploads_platform_wins_over_what_the_environment_says(root: Path) -> None:
+    for platform in PLATFORMS:
+        assert detect(RUNNING["render"], f" {platform.id.upper()} ", root=root).platform is platform
+    assert detect(RUNNING["render"], "", root=root).platform.id == "render"
+
+
+def test_an_unknown_uploads_platform_is_refused_with_all_that_are_known() -> None:
+    with pytest.raises(ConfigError) as caught:
+        detect({}, "rendr")
+    (problem,) = caught.value.problems
+    assert problem.startswith("UPLOADS_PLATFORM is 'rendr'")
+    assert [name for name in BY_ID if name not in problem.partition("one of")[2]] == []
+
+
+def test_a_variable_that_somebody_set_by_hand_is_doubted(root: Path) -> None:
+    assert detect({"RENDER": "true"}, root=root).doubt == "RENDER claims Render, but RENDER_SERVICE_ID is not set"
+    azure = detect({"WEBSITE_SITE_NAME": "x"}, root=root)
+    assert azure.doubt == "WEBSITE_SITE_NAME claims Azure App Service, but WEBSITE_INSTANCE_ID is not set"
+
+
+def test_nothing_is_doubted_on_a_platform_or_where_it_was_named(root: Path) -> None:
+    for platform, environ in RUNNING.items():
+        assert detect(environ, root=root).doubt is None, platform
+    for name in BY_ID:
+        assert detect({"RENDER": "true"}, name, root=root).doubt is None
+
+
+def test_without_its_instance_an_app_on_render_is_being_built(root: Path) -> None:
+    service = {"RENDER": "true", "RENDER_SERVICE_ID": "srv-1"}
+    assert detect(service, root=root).building
+    assert detect({**service, "RENDER_INSTANCE_ID": ""}, root=root).building
+    assert not detect({**service, "RENDER_INSTANCE_ID": "srv-1-a"}, root=root).building
+    assert not detect({"RENDER": "true"}, root=root).building, "a laptop builds nothing"
+    assert not any(detect(environ, root=root).building for environ in RUNNING.values())
+
+
+# -- the id of a host
+
+
+def test_every_process_of_an_instance_has_the_same_id() -> None:
+    script = "import os; from flask_persistent_uploads.operations.platform import detect; print(detect(os.environ).id)"
+    for environ in (RUNNING["render"], {"UPLOADS_PLATFORM": ""}):
+        command = [sys.executable, "-c", script]
+        seen = {
+            subprocess.check_output(
+                command, env=clean_environment(PYTHONPATH=str(ROOT), PYTHONHASHSEED=seed, **environ), text=True
+            ).strip()
+            for seed in ("1", "2")
+        }
+        assert seen == {detect(environ).id}
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable"),
+    [(platform.id, variable) for platform in PLATFORMS for variable in platform.instance],
+)
+def test_another_instance_or_deploy_has_another_id(platform: str, variable: str, root: Path) -> None:
+    here = {**dict.fromkeys(BY_ID[platform].instance, "1"), BY_ID[platform].known_by[0]: "1"}
+    other = {**here, variable: "2"}
+    assert detect(here, root=root).id != detect(other, root=root).id
+    assert detect(here, root=root).id == detect({**here, "PORT": "1"}, root=root).id
+
+
+def test_names_that_run_together_do_not_make_the_same_id() -> None:
+    render, fly = BY_ID["render"], BY_ID["fly"]
+    ids = [Host(render, names).id for names in (("ab", "c"), ("a", "bc"), ("abc",))]
+    assert len({*ids, Host(fly, ("abc",)).id}) == 4
+
+
+def test_without_a_name_of_its_own_an_instance_is_its_host_name_and_a_machine_its_boot(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sentence = wiped_disk(ON_THE_ROOT_DISK, {variable: "x"})
-    assert sentence is not None
-    assert sentence.startswith(f"{platform} wipes this disk")
-    assert "UPLOADS_S3_BUCKET" in sentence
-    assert ("UPLOADS_DIR" in sentence) == (platform not in ("Heroku", "Cloud Run"))
-    assert wiped_disk(other_disk / "uploads", {variable: "x"}) is None
+    monkeypatch.setattr("socket.gethostname", lambda: "pod-7f9c")
+    assert detect({"DYNO": "web.1"}, root=root).names == ("pod-7f9c",), "web.1 is called so after every restart"
+    assert detect(RUNNING["kubernetes"], root=root).names == ("pod-7f9c",)
+    assert detect({}, "docker", root=root).names == ("pod-7f9c",)
+    assert detect({}, "machine", root=root).names == ("5c0bd0a6-boot",)
+    assert detect({}, "machine", root=root / "without-proc").names == ("pod-7f9c",)
 
 
-@pytest.mark.parametrize("environ", [{}, {"RENDER": ""}, {"HOME": "/root"}])
-def test_nothing_is_said_of_a_machine_that_is_not_known(environ: dict[str, str]) -> None:
-    assert wiped_disk(ON_THE_ROOT_DISK, environ) is None
+def test_an_id_holds_nothing_of_the_environment(root: Path) -> None:
+    for environ in RUNNING.values():
+        host = detect({name: f"beef{number}" for number, name in enumerate(environ)}, root=root)
+        assert len(host.id) == 12
+        assert set(host.id) <= set("0123456789abcdef")
+        assert "beef" not in host.id
 
 
-def test_a_folder_need_not_exist_and_is_not_made(tmp_path: Path) -> None:
-    wiped_disk(tmp_path / "a" / "b", {"RENDER": "true"})
-    assert not (tmp_path / "a").exists()
+# -- the table
 
 
-def test_a_link_to_another_disk_counts_as_that_disk(tmp_path: Path, other_disk: Path) -> None:
-    (tmp_path / "there").symlink_to(other_disk)
-    (tmp_path / "later").symlink_to(other_disk / "no-such-folder")
-    (tmp_path / "back").symlink_to("/")
-    assert wiped_disk(tmp_path / "there" / "uploads", {"RENDER": "true"}) is None
-    assert wiped_disk(tmp_path / "later" / "uploads", {"RENDER": "true"}) is None
-    assert wiped_disk(tmp_path / "back" / "no-such-folder", {"RENDER": "true"}) is not None
+def facts(platform: Platform) -> tuple[object, ...]:
+    return (
+        platform.wiped,
+        platform.volumes,
+        platform.shared,
+        platform.max_body,
+        platform.max_seconds,
+        platform.idle_seconds,
+        platform.stop_signal,
+        platform.stop_seconds,
+        set(platform.unverified),
+    )
 
 
-def test_the_start_says_where_files_are_kept(
-    make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        make_app(UPLOADS_DIR=str(tmp_path / "here"))
-    assert caplog.messages == [f"uploads: files are kept in local, {tmp_path / 'here'}"]
+MB, MIB = 10**6, 2**20
 
 
-def test_the_start_warns_of_a_disk_that_will_be_wiped(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("RENDER", "true")
-    make_app(UPLOADS_DIR=str(ON_THE_ROOT_DISK))
-    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
-    assert "UPLOADS WILL BE LOST. Render wipes this disk" in warning.getMessage()
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("render", (True, True, False, None, None, 15 * 60, "SIGTERM", 30, set())),
+        ("koyeb", (True, True, False, None, 100, 5 * 60, "SIGTERM", None, {"max_seconds", "shared"})),
+        ("heroku", (True, False, None, None, 30, 30 * 60, "SIGTERM", 30, {"idle_seconds", "stop_seconds"})),
+        ("railway", (True, True, False, None, 5 * 60, 10 * 60, "SIGTERM", 0, set())),
+        ("fly", (True, True, False, None, 60, None, "SIGINT", 5, {"max_seconds"})),
+        ("cloud-run", (True, False, True, 32 * MIB, 300, None, "SIGTERM", 10, {"max_seconds", "stop_seconds"})),
+        ("azure", (True, False, True, None, 230, None, "SIGTERM", None, set())),
+        ("vercel", (True, False, None, 4_500_000, 300, None, "SIGTERM", None, {"instance"})),
+        ("lambda", (True, False, True, 6 * MB, 29, None, "SIGTERM", None, {"max_body"})),
+        ("app-runner", (True, False, None, None, 120, None, "SIGTERM", None, set())),
+        ("digitalocean", (True, False, None, None, 100, None, "SIGTERM", None, set())),
+        ("kubernetes", (True, True, None, None, None, None, "SIGTERM", 30, {"stop_seconds"})),
+        ("docker", (True, True, None, None, None, None, "SIGTERM", 10, {"stop_seconds"})),
+        ("machine", (False, True, None, None, None, None, "SIGTERM", None, set())),
+    ],
+)
+def test_the_table_says_what_the_vendors_say(platform: str, expected: tuple[object, ...]) -> None:
+    *values, unverified = facts(BY_ID[platform])
+    *expected_values, at_least = expected
+    assert values == expected_values
+    assert isinstance(unverified, set)
+    assert isinstance(at_least, set)
+    assert at_least <= unverified
 
 
-def test_an_app_that_insists_on_persistence_does_not_start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RENDER", "true")
-    with pytest.raises(ConfigError, match="UPLOADS_REQUIRE_PERSISTENT is set, but Render wipes this disk"):
-        make_app(UPLOADS_DIR=str(ON_THE_ROOT_DISK), UPLOADS_REQUIRE_PERSISTENT=True)
+def test_the_table_is_sound() -> None:
+    assert len(BY_ID) == len(PLATFORMS)
+    assert len(READ) == len("2026-11")
+    for platform in PLATFORMS:
+        assert platform.unverified <= set(Platform.__dataclass_fields__), platform.id
+        assert platform.wiped or platform.id == "machine"
+        assert (platform.volume is None) or platform.volumes or platform.shared, platform.id
+    assert [one.id for one in PLATFORMS if not one.known_by] == ["app-runner", "digitalocean", "docker", "machine"]
+    assert BY_ID["railway"].volume_path == "RAILWAY_VOLUME_MOUNT_PATH"
 
 
-def test_a_disk_that_stays_is_not_warned_of(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, other_disk: Path
-) -> None:
-    monkeypatch.setenv("RENDER", "true")
-    make_app(MEDIA_ROOT="ignored", UPLOADS_DIR=str(other_disk / "uploads"), UPLOADS_REQUIRE_PERSISTENT=True)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def test_a_bucket_is_not_warned_of(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("RENDER", "true")
-    make_app(UPLOADS_S3_BUCKET="b", UPLOADS_S3_ACCESS_KEY_ID="k", UPLOADS_S3_SECRET_ACCESS_KEY="s")
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+def test_our_own_machine_is_detected_without_being_touched(root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    detect(os.environ, root=root)
+    assert sorted(root.rglob("*")) == before

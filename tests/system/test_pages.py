@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, Error, Page
+
+from flask_persistent_uploads.cli import uploads as commands
 
 from ..conftest import PNG
 from ..fakes.loopback import Handler, Loopback
@@ -126,11 +129,25 @@ def test_a_script_reads_the_bytes_through_the_redirect_where_the_bucket_allows_e
     assert bucket.origins() == [("GET", "null")]
 
 
+def test_a_script_reads_the_bytes_where_setup_has_made_the_bucket(
+    page: Page, s3_server: S3Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    s3_server.client().delete_bucket(Bucket=bucket.name)
+    for _ in range(2):
+        done = CliRunner().invoke(commands, ["setup", "s3", "--apply", "--yes"], env=bucket.environment())
+        assert done.exit_code == 0, done.output
+    content = random.Random(6).randbytes(100_000)
+    with Gunicorn(APP, *THREADS, environment=bucket.environment(), folder=tmp_path) as server:
+        (address,) = upload(server.url, ("a.bin", content))
+        assert bytes(page.evaluate(READ, address)) == content
+    assert bucket.origins() == [("GET", "null")]
+
+
 @pytest.mark.parametrize("rule", ["none", "for the page's origin"])
 def test_without_that_rule_the_browser_gives_a_script_nothing_as_it_asks_with_the_origin_null(
     page: Page, pages: Pages, bucket: Bucket, on_s3: str, rule: str
 ) -> None:
-    """The test above proves something only if the bucket's rule decides."""
+    """The tests above prove something only if the bucket's rule decides."""
     if rule != "none":
         bucket.allow(pages.url)
     (address,) = upload(on_s3, ("a.png", PNG))

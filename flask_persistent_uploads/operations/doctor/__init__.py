@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 from ...config import Secret, Settings
-from .case import FAILURE, WARNING, Case, Finding
+from .case import FAILURE, WARNING, Case, Finding, unbroken
 from .offline import CHECKS, store
 from .online import Trial
 
@@ -14,7 +15,7 @@ _SHOWN = 4  # signs of a secret
 _SECRETIVE = ("_api_key", "_access_key_id", "_public_key")
 
 #: Without these no file can be stored or seen.
-_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "read", "link", "store"}
+_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "read", "link"}
 
 
 class Setting(NamedTuple):
@@ -54,9 +55,11 @@ class Report:
 
 def examine(case: Case, *, offline: bool = False) -> Report:
     """Every check that applies. Online, a small file is saved in the store and deleted again."""
-    findings = [(check.__name__, finding) for check in CHECKS if (finding := check(case)) is not None]
+    findings = [
+        (check.__name__, finding) for check in CHECKS if (finding := unbroken(partial(check, case))) is not None
+    ]
     if case.backend is not None and not case.problems:
-        if case.folder is not None and (finding := store(case)) is not None:
+        if case.folder is not None and (finding := unbroken(partial(store, case))) is not None:
             findings.append((store.__name__, finding))
         if not offline:
             findings += Trial(case, case.backend).run()
@@ -66,12 +69,16 @@ def examine(case: Case, *, offline: bool = False) -> Report:
 
 
 def _headline(case: Case, findings: list[tuple[str, Finding]]) -> str:
-    verdict = case.verdict
-    broken = next((finding for name, finding in findings if name in _NEEDED and finding.verdict == FAILURE), None)
+    verdict, failed = case.verdict, {name: finding for name, finding in findings if finding.verdict == FAILURE}
+    broken = next((finding for name, finding in failed.items() if name in _NEEDED), None)
     if verdict is None or (broken and verdict.survives is not False):
         return f"UPLOADS DO NOT WORK. {broken.seen if broken else 'The app does not start'}."
     if verdict.survives is False:
         return f"UPLOADS WILL BE LOST. {verdict.reason}."
+    if "lifecycle" in failed:
+        return f"UPLOADS WILL BE LOST. {failed['lifecycle'].seen}."
+    if "store" in failed:
+        return failed["store"].seen
     if verdict.survives is None:
         return f"Nobody can tell whether uploads survive. {verdict.reason}."
     return f"Uploads survive: {verdict.reason}."

@@ -40,6 +40,15 @@ def failure(seen: str, remedy: str) -> Finding:
     return Finding(FAILURE, seen, remedy)
 
 
+def unbroken(check: Callable[[], Finding | None]) -> Finding | None:
+    """What ``check`` answers; where it breaks itself, that is a finding, too: the others must be heard."""
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - a broken disk or a third party's backend may raise anything
+        kind = type(error).__name__
+        return failure(f"What is looked at fails in an unforeseen way ({kind})", "see the log of the host or service")
+
+
 @dataclass(slots=True)
 class Case:
     """One ``Uploads`` of an app, set up or refused.

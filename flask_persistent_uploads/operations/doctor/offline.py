@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shlex
 import subprocess
@@ -51,7 +53,7 @@ def platform(case: Case) -> Finding:
     host = case.host
     if host.doubt:
         return warning(host.doubt, f"unset it, or set {case.variables}PLATFORM=machine, if this is another host")
-    return ok(f"{host.platform.name}, instance {' '.join(host.names)} ({host.id})")
+    return ok(f"{host.platform.name}, instance {host}")
 
 
 def persistence(case: Case) -> Finding | None:
@@ -72,7 +74,7 @@ def store(case: Case) -> Finding | None:
     """The store is the one that the app was set up with."""
     if case.backend is None or case.problems:
         return None
-    alarm = markers.alarm(case.settings.store_id, case.marker, case.host, variables=case.variables)
+    alarm = markers.alarm(case.settings.store_id, case.marker, str(case.host), variables=case.variables)
     if alarm:
         seen, _, remedy = alarm.rpartition(": ")
         return failure(seen, remedy)
@@ -82,7 +84,7 @@ def store(case: Case) -> Finding | None:
     if case.folder is not None:
         history = f"has survived {counted(found.survived(case.host), 'restart')}"
     else:
-        history = f"was used by {counted(found.forgotten + len(found.instances), 'instance')}"
+        history = f"was used by {counted(len(found.instances), 'instance')}"
     seen = f"{found.id}, born {markers.ago(found.since)} ago, {history}"
     notice = f"to have its loss noticed, set {case.variables}STORE_ID={found.id}"
     return ok(seen, notice if case.settings.store_id is None else None)
@@ -296,17 +298,27 @@ def _ignored(folder: Path, top: Path) -> bool:
 
 
 def _gunicorn(environ: Mapping[str, str], here: Path) -> tuple[str, Any] | None:
-    """Where gunicorn is told how to start, and its options there; ``None`` if it is not used, or not to be seen."""
+    """Where gunicorn is told how to start, and its options; ``None`` if it is not used, or nothing can be said."""
     try:
         from gunicorn.config import Config
     except ImportError:
         return None
+    if (here / "gunicorn.conf.py").exists():  # a program, which is not run here
+        return None
     common = environ.get("GUNICORN_CMD_ARGS", "")
-    for where, line in _start_lines(here):
+    lines = [*_start_lines(here), *([("GUNICORN_CMD_ARGS", ["gunicorn"])] if common else [])]
+    for where, line in lines:
         arguments = _after_gunicorn(line)
-        if arguments is not None:
-            return where, Config().parser().parse_known_args(shlex.split(common) + arguments)[0]
-    return ("GUNICORN_CMD_ARGS", Config().parser().parse_known_args(shlex.split(common))[0]) if common else None
+        if arguments is None:
+            continue
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                options = Config().parser().parse_known_args(shlex.split(common) + arguments)[0]
+        except (SystemExit, ValueError):  # a variable of the shell, an open quote
+            continue
+        if options.config is None:
+            return where, options
+    return None
 
 
 def _start_lines(here: Path) -> Iterator[tuple[str, list[str]]]:
@@ -322,7 +334,7 @@ def _start_lines(here: Path) -> Iterator[tuple[str, list[str]]]:
         for line in procfile.read_text(errors="replace").splitlines():
             kind, _, command = line.partition(":")
             if kind.strip() == "web":
-                yield "Procfile", shlex.split(command)
+                yield "Procfile", [word.strip("'\"") for word in command.split()]
 
 
 def _after_gunicorn(line: list[str]) -> list[str] | None:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from ... import keys
 from ...backends import remote
 from ...backends.base import Backend
-from ...errors import BackendError, BackendFull, BackendRefused, UploadsError
+from ...errors import BackendError, BackendFull, BackendRefused
 from .. import marker, web
-from ..bucket import Bucket, NotAllowed, sweeps
-from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, warning
+from ..bucket import Bucket, NotAllowed, deletes, sweeps
+from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, unbroken, warning
 from .offline import store as is_the_store
 
 Named = tuple[str, Finding]
@@ -63,7 +63,7 @@ class Trial:
             return saved + seen + self._all(self.missing_file, self.listing, self.lifecycle, self.delete)
         finally:
             if self._may_be_there:
-                with contextlib.suppress(UploadsError):  # what is left was told by the check that failed
+                with contextlib.suppress(Exception):  # what is left was told by the check that failed
                     remote.within(_LAST, lambda: self.backend.delete(self.key))
             for folder in self._folders:
                 with contextlib.suppress(OSError):  # it was not made, or somebody uses it by now
@@ -120,7 +120,10 @@ class Trial:
             )
 
         self._may_be_there = True
-        return self._try("s3:PutObject", call, "A file can be saved")
+        answer = self._try("s3:PutObject", call, "A file can be saved")
+        if answer.verdict == FAILURE and "in time" in answer.seen:
+            return answer._replace(seen=f"{answer.seen}; if the file arrives yet, {self.key} is left there")
+        return answer
 
     # -- the file in the store
 
@@ -200,7 +203,7 @@ class Trial:
         """Nobody lists the bucket without credentials."""
         if self.bucket is None:
             return None
-        if self._status(f"{self.bucket.backend.bucket_url}?list-type=2&max-keys=1", {}) == 200:
+        if self._status(f"{self.bucket.backend.api_url}?list-type=2&max-keys=1", {}) == 200:
             return failure("Anybody can list the bucket, and so find every file", "take s3:ListBucket from everybody")
         return ok("Strangers cannot list the bucket")
 
@@ -210,13 +213,16 @@ class Trial:
         """Parts of uploads that broke off are swept."""
         if self.bucket is None:
             return None
+        prefix = self.bucket.backend.prefix
         try:
             rules = remote.within(_STEP, self.bucket.lifecycle)
         except NotAllowed:
             return Finding(SKIPPED, "The credentials may not see the bucket's lifecycle rules")
         except BackendError as error:
             return Finding(SKIPPED, f"The bucket's lifecycle rules cannot be read: {error.description}")
-        if sweeps(rules, self.bucket.backend.prefix):
+        if name := deletes(rules, prefix):
+            return failure(f"The bucket's lifecycle rule {name!r} deletes uploads by their age", "remove that rule")
+        if sweeps(rules, prefix):
             return ok("Parts of uploads that broke off are swept")
         return warning("No lifecycle rule sweeps the parts of uploads that broke off", "flask uploads setup s3 --apply")
 
@@ -249,11 +255,11 @@ class Trial:
         return findings
 
     def _all(self, *checks: Callable[[], Finding | None]) -> list[Named]:
-        return [(check.__name__, finding) for check in checks if (finding := check()) is not None]
+        return [(check.__name__, finding) for check in checks if (finding := unbroken(check)) is not None]
 
     def _door_of_the_service(self) -> str | None:
         if self.bucket is not None:
-            return self.bucket.backend.bucket_url
+            return self.bucket.backend.api_url
         url = self._url("GET")
         return f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/" if url else None
 
@@ -264,12 +270,12 @@ class Trial:
         """What comes of a call that needs the permission ``action``, where the store is a bucket."""
         try:
             remote.within(_STEP, call)
-        except (UploadsError, OSError) as error:
+        except BackendError as error:
             return self._trouble(error, action)
         return ok(success)
 
-    def _trouble(self, error: Exception, action: str) -> Finding:
-        text = str(getattr(error, "description", None) or f"The store cannot be used ({type(error).__name__})")
+    def _trouble(self, error: BackendError, action: str) -> Finding:
+        text = str(error.description)
         if self.bucket is not None and isinstance(error, BackendRefused) and re.search(r"\((AccessDenied|403)\)", text):
             place = f"arn:aws:s3:::{self.bucket.name}"
             if action == "s3:ListBucket":
@@ -289,7 +295,10 @@ class Trial:
         try:
             answer = web.ask(url, method=method, headers=headers, seconds=_STEP)
         except web.Unreachable as error:
-            return failure(f"The direct url gives no answer: {error}", "see the endpoint that browsers reach")
+            seen = f"The direct url gives no answer: {error}"
+            if self.case.settings.s3_public_endpoint_url is not None:  # for browsers; it need not be reached from here
+                return warning(seen, f"ask {self.case.variables}S3_PUBLIC_ENDPOINT_URL from where browsers are")
+            return failure(seen, "see the endpoint that browsers reach")
         if answer.status != status:
             seen = f"The direct url answers {answer.status} to {method} in place of {status}"
             return failure(seen, "see that what stands before the store passes on paths, queries and headers")
