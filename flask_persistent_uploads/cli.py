@@ -66,6 +66,8 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
 
     Online, a small file is saved in the store, read, and deleted again. Exits with 1 if something fails.
     """
+    if os.environ.get("NO_COLOR"):
+        context.color = False
     logger = logging.getLogger("flask_persistent_uploads")
     context.call_on_close(partial(logger.setLevel, logger.level))
     logger.setLevel(logging.CRITICAL)  # what the app would say at its start, the report says better
@@ -138,12 +140,15 @@ def _case(context: click.Context, name: str) -> Case:
     from .operations.doctor.case import Case
     from .serving import routes
 
+    info = context.ensure_object(ScriptInfo)
+    info.set_debug_flag = False  # what the app says of itself counts
     try:
-        app = context.ensure_object(ScriptInfo).load_app()
+        app = info.load_app()
     except ConfigError as error:
         attempt = error.attempt
         if attempt is None:
             raise click.ClickException(str(error)) from error
+        other = (f"The Uploads named {attempt.name!r} is refused, not {name!r}.",) if attempt.name != name else ()
         return Case.of(
             attempt.name,
             attempt.settings,
@@ -151,7 +156,7 @@ def _case(context: click.Context, name: str) -> Case:
             os.environ,
             backend=attempt.backend,
             directory=attempt.directory,
-            problems=error.problems,
+            problems=(*other, *error.problems),
         )
     states = _states(app)
     if name not in states:

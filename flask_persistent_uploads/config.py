@@ -99,6 +99,13 @@ def _one_of(*choices: str) -> Callable[[object], str]:
     return parse
 
 
+def _folder(raw: object) -> str:
+    try:
+        return str(Path(str(raw).strip()).expanduser())
+    except RuntimeError:
+        raise ValueError("a folder without '~', whose user is not known here") from None
+
+
 def _web_address(raw: object) -> str:
     """An http(s) URL without a trailing slash; it is never repeated in a message, as it may hold a password."""
     text = re.sub(r"\s", " ", str(raw)).strip().rstrip("/")
@@ -189,7 +196,7 @@ class Settings:
     """
 
     backend: str | None = _variable(_backend, native={"USE_S3": _use_s3})
-    dir: str | None = _variable(native=("MEDIA_ROOT",), own=True)
+    dir: str | None = _variable(_folder, native=("MEDIA_ROOT",), own=True)
     s3_bucket: str | None = _variable(_bucket, native=("S3_BUCKET_NAME", "AWS_STORAGE_BUCKET_NAME", "BUCKET_NAME"))
     s3_region: str | None = _variable(_region, native=("AWS_REGION", "AWS_S3_REGION_NAME", "AWS_DEFAULT_REGION"))
     s3_endpoint_url: str | None = _variable(
@@ -282,13 +289,19 @@ def _candidates(
     for origin, layer in layers.items():
         for candidate, parse_it in names.items():
             if layer.get(candidate, "").strip():
-                yield candidate, parse_it, layer[candidate], origin
+                # The flask command has put what .env says into the environment before.
+                from_file = layers[".env"].get(candidate) == layer[candidate]
+                yield candidate, parse_it, layer[candidate], ".env" if from_file else origin
 
 
 def _shown(row: dataclasses.Field[Any], raw: object) -> str:
     """The value as a message may repeat it: nothing of what could hold a secret."""
-    hidden = row.metadata["parse"] in (_secret, _web_address)
-    return "not right" if hidden else repr(raw)
+    return "not right" if row.metadata["parse"] in (_secret, _web_address) else quoted(raw)
+
+
+def quoted(raw: object) -> str:
+    """What somebody wrote in the place of a name, unless it is an address, which may hold a password."""
+    return "not right" if "@" in str(raw) or "://" in str(raw) else repr(raw)
 
 
 def _without_foreign_token(settings: Settings, start: str) -> Settings:
@@ -368,4 +381,4 @@ def _refuse_half_an_account(settings: Settings, name: str) -> None:
 
 def default_directory(settings: Settings, instance_path: str, name: str) -> Path:
     """``UPLOADS_DIR`` made absolute (a relative one from the working folder), or ``<instance_path>/<name>``."""
-    return Path(settings.dir).expanduser().absolute() if settings.dir else Path(instance_path, name)
+    return Path(settings.dir).absolute() if settings.dir else Path(instance_path, name)

@@ -38,7 +38,6 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-
 if TYPE_CHECKING:
     from .extension import Attempt
 

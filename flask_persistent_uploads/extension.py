@@ -71,7 +71,8 @@ class Uploads:
             logger.warning(sentence)
         attempt = Attempt(self.name, settings, config.default_directory(settings, app.instance_path, self.name), app)
         try:
-            host = platform.detect(os.environ, settings.platform)
+            host = self._host(settings, problems)
+            _refuse_the_place_of_another(installed, settings)
             backend = self._build_backend(attempt)
         except ConfigError as error:
             raise _refusal(attempt, [*problems, *error.problems]) from error
@@ -79,7 +80,6 @@ class Uploads:
             raise _refusal(attempt, problems)
         watch = self._watch(attempt._replace(backend=backend), backend, host)
         state = routes.State(settings, backend, routes.Authorization(self._check), watch)
-        _refuse_the_place_of_another(installed, state)
         self._authorizations.add(state.authorization)
         self._latest = ref(state.authorization)
         installed[self.name] = _Installed(self, state)
@@ -213,6 +213,13 @@ class Uploads:
     def _key(self, reference: str) -> str:
         settings = self._state.settings
         return keys.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
+
+    def _host(self, settings: config.Settings, problems: list[str]) -> platform.Host:
+        try:
+            return platform.detect(os.environ, settings.platform, variables=f"{self.name.upper()}_")
+        except ConfigError as error:
+            problems += error.problems
+            return platform.detect(os.environ)
 
     def _build_backend(self, attempt: Attempt) -> Backend:
         settings, variables = attempt.settings, f"{self.name.upper()}_"
@@ -359,10 +366,10 @@ def _refusal(attempt: Attempt, problems: Sequence[str]) -> ConfigError:
     return error
 
 
-def _refuse_the_place_of_another(installed: Mapping[str, _Installed], state: routes.State) -> None:
+def _refuse_the_place_of_another(installed: Mapping[str, _Installed], settings: config.Settings) -> None:
     for name, (_, other) in installed.items():
-        if other.settings.url_prefix == state.settings.url_prefix:
-            raise ConfigError(f"{state.settings.url_prefix} is served by the Uploads named {name!r} already.")
+        if other.settings.url_prefix == settings.url_prefix:
+            raise ConfigError(f"{settings.url_prefix} is served by the Uploads named {name!r} already.")
 
 
 def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:

@@ -21,7 +21,7 @@ MAX_SEGMENT_BYTES = 255  # of a file name on every common file system
 _LONGEST_REFERENCE = 8192
 MAX_KEY_BYTES = 960  # an S3 object name has 1024 bytes, of which we leave 64 to the prefix
 
-_SEGMENT = r"(?!\.{1,2}(?:/|\Z)|\.uploads)[^\x00-\x1f\x7f-\x9f\\/\ud800-\udfff]+"
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z)|(?i:\.uploads))[^\x00-\x1f\x7f-\x9f\\/\ud800-\udfff]+"
 _is_key = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 _FOLDER = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _EXTENSION = re.compile(r"[a-z0-9]{1,16}")
@@ -29,9 +29,12 @@ _QUERY = re.compile(r"\?[A-Za-z0-9_-]+=[A-Za-z0-9_%&=+-]*$")  # a cache buster, 
 
 
 class _Own(str):
-    """A reserved key that we made ourselves: no text that comes from outside is one."""
+    """A reserved key that we made ourselves: no text that comes from outside is one, nor a copy."""
 
     __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
 
 
 def own(name: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.utils import import_string
 
-from ..config import OURS, VARIABLES, Secret, Settings
+from ..config import OURS, VARIABLES, Secret, Settings, quoted
 from ..errors import ConfigError
 from . import s3_services
 from .base import Backend
@@ -227,13 +227,18 @@ def _third_party(name: str, settings: Settings, variables: str) -> Backend:
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     known = ", ".join([*OURS, *sorted(point.name for point in entry_points(group=GROUP))])
     if not found and ":" not in name:
-        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not known: set it to {known} or module:Class.")
+        raise ConfigError(
+            f"{variables}BACKEND is {quoted(name)}, which is not known: set it to {known} or module:Class."
+        )
     try:
         backend = found[0].load() if found else import_string(name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{variables}BACKEND is {name!r}, which cannot be imported: {error}.") from error
+        raise ConfigError(
+            f"{variables}BACKEND is {quoted(name)}, which cannot be imported ({type(error).__name__}): "
+            f"set it to {known} or module:Class."
+        ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend) and hasattr(backend, "name")):
-        raise ConfigError(f"{variables}BACKEND is {name!r}, which is not a subclass of Backend with a name.")
+        raise ConfigError(f"{variables}BACKEND is {quoted(name)}, which is not a subclass of Backend with a name.")
     start = f"{variables}{backend.name.upper()}_"
     options = {key[len(start) :].lower(): value for key, value in settings.others.items() if key.startswith(start)}
     try:

@@ -117,8 +117,8 @@ def _share(one: Instance, other: Instance) -> bool:
 def _instance(answer: Any) -> Instance:
     texts = [answer[name] for name in ("instance", "store", "since", "backend", "alarm", "problem")]
     identity, sees = texts[0], answer["instances"]
-    right = isinstance(identity, str) and all(text is None or isinstance(text, str) for text in texts)
-    if not right or answer["survives"] not in {True, False, None}:
+    plain = all(text is None or (isinstance(text, str) and text.isprintable()) for text in texts)
+    if not plain or not isinstance(identity, str) or answer["survives"] not in {True, False, None}:
         raise ValueError("not a health answer")
     return Instance(
         id=identity,

@@ -28,7 +28,7 @@ _ATTEMPTS = 3
 
 
 class Seen(NamedTuple):
-    """The record of one instance and deploy: on which platform, and when it used the store first."""
+    """The record of one instance and deploy: on which :attr:`Host.kind`, and when it used the store first."""
 
     platform: str
     since: datetime
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Which store this is. ``instances`` are the records of the latest 200, by :attr:`Host.id`."""
+    """Which store this is. ``instances`` are the records of the latest 200, by :attr:`Host.id`, in their order."""
 
     id: str
     since: datetime
@@ -47,13 +47,12 @@ class Marker:
 
         Records of other platforms prove nothing here: a marker may come with the image that was built elsewhere.
         """
-        here = {name for name, seen in self.instances.items() if seen.platform == host.platform.id}
+        here = {name for name, seen in self.instances.items() if seen.platform == host.kind}
         return len(here - {host.id})
 
     def with_record(self, host: Host) -> Marker:
-        records = {**self.instances, host.id: Seen(host.platform.id, _now())}
-        latest = sorted(records, key=lambda name: records[name].since)[-_KEPT:]
-        return replace(self, instances={name: records[name] for name in latest})
+        older = [(name, seen) for name, seen in self.instances.items() if name != host.id]
+        return replace(self, instances=dict([*older[1 - _KEPT :], (host.id, Seen(host.kind, _now()))]))
 
 
 def read(backend: Backend) -> Marker | None:

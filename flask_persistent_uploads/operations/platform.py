@@ -26,7 +26,7 @@ class Platform:
     :attr:`wiped`          whether what lies on the root file system is gone with the next deploy or restart
     :attr:`volumes`        whether a file system that is mounted apart stays; else only one over the network does
     :attr:`volume`         how to get a disk that stays, in words
-    :attr:`volume_path`    a variable that holds where such a disk is mounted
+    :attr:`volume_path`    a variable that holds where such a disk is mounted; :attr:`volume_at` where it always is
     :attr:`shared`         whether all instances see the same disk; ``False``: each has its own
     :attr:`max_body`       bytes that a request may have
     :attr:`max_seconds`    until a request must be answered
@@ -45,6 +45,7 @@ class Platform:
     volumes: bool = False
     volume: str | None = None
     volume_path: str | None = None
+    volume_at: str | None = None
     shared: bool | None = None
     max_body: int | None = None
     max_seconds: int | None = None
@@ -81,7 +82,7 @@ PLATFORMS = (
         shared=False,
         max_seconds=100,
         idle_seconds=300,
-        unverified=frozenset({"max_seconds", "shared"}),
+        unverified=frozenset({"max_seconds", "shared", "stop_signal"}),
     ),
     Platform(
         id="heroku",
@@ -90,7 +91,7 @@ PLATFORMS = (
         max_seconds=30,  # to the first byte of the answer, from when the whole body has arrived
         idle_seconds=1800,
         stop_seconds=30,
-        unverified=frozenset({"idle_seconds", "stop_seconds"}),
+        unverified=frozenset({"known_by", "idle_seconds", "stop_signal", "stop_seconds", "volume"}),
     ),
     Platform(
         id="railway",
@@ -128,7 +129,7 @@ PLATFORMS = (
         max_body=32 * _MIB,  # over HTTP/1
         max_seconds=300,
         stop_seconds=10,
-        unverified=frozenset({"max_seconds", "stop_seconds"}),
+        unverified=frozenset({"instance", "shared", "max_seconds", "stop_signal", "stop_seconds"}),
     ),
     Platform(
         id="azure",
@@ -136,9 +137,10 @@ PLATFORMS = (
         known_by=("WEBSITE_SITE_NAME",),
         confirmed_by=("WEBSITE_INSTANCE_ID",),
         instance=("WEBSITE_INSTANCE_ID", "HOSTNAME"),
-        volume="set WEBSITES_ENABLE_APP_SERVICE_STORAGE=true",
+        volume_at="/home",  # in containers of one's own with WEBSITES_ENABLE_APP_SERVICE_STORAGE=true
         shared=True,
         max_seconds=230,
+        unverified=frozenset({"stop_signal", "volume_at"}),
     ),
     Platform(
         id="vercel",
@@ -147,7 +149,7 @@ PLATFORMS = (
         instance=("VERCEL_DEPLOYMENT_ID",),
         max_body=4_500_000,
         max_seconds=300,
-        unverified=frozenset({"instance"}),
+        unverified=frozenset({"known_by", "instance", "wiped"}),
     ),
     Platform(
         id="lambda",
@@ -157,11 +159,11 @@ PLATFORMS = (
         shared=True,
         max_body=6 * _MB,  # base64 counts
         max_seconds=29,  # of the API Gateway before it
-        unverified=frozenset({"max_body"}),
+        unverified=frozenset({"shared", "max_body"}),
     ),
     # These two set no variable by which they are known: UPLOADS_PLATFORM says it.
-    Platform(id="app-runner", name="AWS App Runner", max_seconds=120),
-    Platform(id="digitalocean", name="DigitalOcean App Platform", max_seconds=100),
+    Platform(id="app-runner", name="AWS App Runner", max_seconds=120, unverified=frozenset({"known_by"})),
+    Platform(id="digitalocean", name="DigitalOcean App Platform", max_seconds=100, unverified=frozenset({"known_by"})),
     Platform(
         id="kubernetes",
         name="Kubernetes",
@@ -169,7 +171,7 @@ PLATFORMS = (
         volumes=True,
         volume="mount a persistent volume",
         stop_seconds=30,
-        unverified=frozenset({"stop_seconds"}),
+        unverified=frozenset({"known_by", "stop_seconds"}),
     ),
     Platform(
         id="docker",
@@ -177,7 +179,7 @@ PLATFORMS = (
         volumes=True,
         volume="mount a named volume",
         stop_seconds=10,
-        unverified=frozenset({"stop_seconds"}),
+        unverified=frozenset({"known_by", "stop_seconds"}),
     ),
     Platform(id="machine", name="this machine", wiped=False, volumes=True),
 )
@@ -192,7 +194,7 @@ class Host:
 
     ``names`` are the instance's own, for the log. ``doubt`` says why the environment may be wrong about the platform.
     ``building``: the app is being built or released, which happens where no disk is mounted. ``stated``: somebody set
-    the platform by hand.
+    the platform by hand. ``machine`` stays the same over the restarts of a machine of one's own.
     """
 
     platform: Platform
@@ -200,10 +202,16 @@ class Host:
     doubt: str | None = None
     building: bool = False
     stated: bool = False
+    machine: str = ""
 
     def __str__(self) -> str:
         """The instance, for the log."""
         return f"{' '.join(self.names)} ({self.id})"
+
+    @property
+    def kind(self) -> str:
+        """What a marker's records tell apart: the platform, or a single machine, which an image is not copied to."""
+        return self.platform.id if self.platform.wiped else f"{self.platform.id} {self.machine}"
 
     @property
     def id(self) -> str:
@@ -211,12 +219,14 @@ class Host:
         return hashlib.sha256("\0".join([self.platform.id, *self.names]).encode()).hexdigest()[:12]
 
 
-def detect(environ: Mapping[str, str], override: str | None = None, *, root: Path = Path("/")) -> Host:
+def detect(
+    environ: Mapping[str, str], override: str | None = None, *, variables: str = "UPLOADS_", root: Path = Path("/")
+) -> Host:
     """The host, as its environment tells, or as ``override`` (``UPLOADS_PLATFORM``) does; no network is asked.
 
     Raises ``ConfigError`` for an ``override`` that is none of the ids in :data:`PLATFORMS`.
     """
-    platform = _named(override) if override else _recognised(environ, root)
+    platform = _named(override, variables) if override else _recognised(environ, root)
     doubt = None
     if platform.confirmed_by and not override and not any(environ.get(name) for name in platform.confirmed_by):
         known = next(name for name in platform.known_by if environ.get(name))
@@ -228,16 +238,17 @@ def detect(environ: Mapping[str, str], override: str | None = None, *, root: Pat
         doubt=doubt,
         building=_builds(platform, environ),
         stated=override is not None,
+        machine=_machine(root),
     )
 
 
-def _named(override: str) -> Platform:
+def _named(override: str, variables: str = "UPLOADS_") -> Platform:
     wanted = override.strip().lower()
     for platform in PLATFORMS:
         if platform.id == wanted:
             return platform
     known = ", ".join(platform.id for platform in PLATFORMS)
-    raise ConfigError(f"UPLOADS_PLATFORM is {override!r}, which is not known: set it to one of {known}.")
+    raise ConfigError(f"{variables}PLATFORM is {override!r}, which is not known: set it to one of {known}.")
 
 
 def _recognised(environ: Mapping[str, str], root: Path) -> Platform:
@@ -257,9 +268,18 @@ def _builds(platform: Platform, environ: Mapping[str, str]) -> bool:
 
 def _own_name(platform: Platform, root: Path) -> str:
     """Where the platform gives no name: a container's host name is its own; a machine is another after a reboot."""
-    if not platform.wiped:
-        try:
-            return (root / _BOOT).read_text().strip()
-        except OSError:
-            pass
-    return socket.gethostname()
+    boot = "" if platform.wiped else _read(root / _BOOT)
+    return boot or socket.gethostname()
+
+
+def _machine(root: Path) -> str:
+    """As machine-id(5) says: unique, and not to be shown."""
+    identity = _read(root / "etc/machine-id") or socket.gethostname()
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -83,9 +83,9 @@ def day(moment: datetime) -> str:
 
 
 def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], variables: str) -> str:
-    mounted_at = environ.get(platform.volume_path) if platform.volume_path else None
+    mounted_at = (environ.get(platform.volume_path) if platform.volume_path else None) or platform.volume_at
     if mounted_at:
-        return f"{remedy}, or set {variables}DIR={mounted_at}/uploads, on the volume"
+        return f"{remedy}, or set {variables}DIR={mounted_at.rstrip('/')}/uploads, on the volume"
     if platform.volume:
         return f"{remedy}, or {platform.volume} and set {variables}DIR to a folder below its mount path"
     if not platform.wiped:

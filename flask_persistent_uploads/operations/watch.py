@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Mapping
 from io import BytesIO
@@ -29,7 +29,7 @@ logger = logging.getLogger("flask_persistent_uploads")
 _GOOD = {"near": 10, "far": 300}
 _GOOD_AFTER_FAILURE = {"near": 10, "far": 60}
 _PATIENCE = 1.0  # seconds that an answer waits for the first look of all
-_STUCK = 30.0  # seconds: every call of a backend has an end before
+_STUCK = 60.0  # seconds: a look is a few calls, each of which has an end of its own
 
 
 class Look(NamedTuple):
@@ -113,9 +113,13 @@ class Watch:
         if time.monotonic() < self._last.good_until:
             return None
         self._began = time.monotonic()
-        self._thread = Thread(target=self._look, name="uploads-watch", daemon=True)
-        self._thread.start()
-        return self._thread
+        thread = Thread(target=self._look, name="uploads-watch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no thread left: the next who asks tries again
+            return None
+        self._thread = thread
+        return thread
 
     def _look(self) -> None:
         found, problem = None, None
@@ -133,12 +137,13 @@ class Watch:
 
     def _takes_files(self) -> bool:
         """Whether a file can be saved, though the marker cannot be read or written."""
-        key = keys.own(f"probe-{secrets.token_hex(8)}.txt")
+        key, content = keys.own(f"probe-{self.host.id}.txt"), BytesIO(b"probe")
         try:
-            self.backend.save(key, BytesIO(b"probe"), content_type="text/plain", size=5, filename="probe.txt")
-            self.backend.delete(key)
+            self.backend.save(key, content, content_type="text/plain", size=5, filename="probe.txt", overwrite=True)
         except Exception:  # noqa: BLE001 - what is wrong was told by the look
             return False
+        with contextlib.suppress(Exception):  # one name for each instance: what is left does not grow
+            self.backend.delete(key)
         return True
 
     def _answer(

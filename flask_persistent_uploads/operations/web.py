@@ -49,10 +49,10 @@ def ask(
     """One request on a connection of its own, answered within ``seconds`` in all. Raises :class:`Unreachable`."""
     if not url.startswith(("http://", "https://")):
         raise Unreachable("it is no http address")
-    request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
     opener = build_opener(_SameHost if follow else _NoRedirects)
 
     def call() -> Answer:
+        request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
         try:
             with opener.open(request, timeout=seconds) as answer:
                 return Answer(answer.status, answer.headers, answer.read(_LARGEST))

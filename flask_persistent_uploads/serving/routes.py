@@ -128,7 +128,7 @@ def blueprint(name: str, state: State) -> Blueprint:
     # The second rule is for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
     for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
         routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
-    routes.add_url_rule(f"{url_prefix}/_health", "health", health, methods=["GET"])
+    routes.add_url_rule(f"{url_prefix}/_health", "health", health, methods=["GET"], merge_slashes=False)
     return routes
 
 

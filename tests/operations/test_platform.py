@@ -129,6 +129,22 @@ def test_a_variable_that_somebody_set_by_hand_is_doubted(root: Path) -> None:
     assert azure.doubt == "WEBSITE_SITE_NAME claims Azure App Service, but WEBSITE_INSTANCE_ID is not set"
 
 
+def test_a_release_command_on_fly_is_no_running_app(root: Path) -> None:
+    assert detect({**RUNNING["fly"], "RELEASE_COMMAND": "1"}, root=root).building
+    assert not detect({**RUNNING["fly"], "RELEASE_COMMAND": ""}, root=root).building
+    assert not detect({**RUNNING["heroku"], "RELEASE_COMMAND": "1"}, root=root).building
+
+
+def test_a_platform_that_somebody_set_is_told_from_one_that_was_seen(root: Path) -> None:
+    assert detect({}, "docker", root=root).stated
+    assert not detect(RUNNING["render"], root=root).stated
+
+
+def test_the_log_names_an_instance_by_its_names_and_its_id(root: Path) -> None:
+    host = detect(RUNNING["fly"], root=root)
+    assert str(host) == f"m1 v1 ({host.id})"
+
+
 def test_nothing_is_doubted_on_a_platform_or_where_it_was_named(root: Path) -> None:
     for platform, environ in RUNNING.items():
         assert detect(environ, root=root).doubt is None, platform
@@ -224,7 +240,7 @@ MB, MIB = 10**6, 2**20
         ("koyeb", (True, True, False, None, 100, 5 * 60, "SIGTERM", None, {"max_seconds", "shared"})),
         ("heroku", (True, False, None, None, 30, 30 * 60, "SIGTERM", 30, {"idle_seconds", "stop_seconds"})),
         ("railway", (True, True, False, None, 5 * 60, 10 * 60, "SIGTERM", 0, set())),
-        ("fly", (True, True, False, None, 60, None, "SIGINT", 5, {"max_seconds"})),
+        ("fly", (True, True, False, None, 60, None, "SIGINT", 5, {"max_seconds", "releasing"})),
         ("cloud-run", (True, False, True, 32 * MIB, 300, None, "SIGTERM", 10, {"max_seconds", "stop_seconds"})),
         ("azure", (True, False, True, None, 230, None, "SIGTERM", None, set())),
         ("vercel", (True, False, None, 4_500_000, 300, None, "SIGTERM", None, {"instance"})),

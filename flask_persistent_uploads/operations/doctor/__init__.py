@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
 from ...config import Secret, Settings
-from .case import FAILURE, WARNING, Case, Finding, unbroken
-from .offline import CHECKS, store
+from .case import FAILURE, WARNING, Case, Check, Finding, unbroken
+from .offline import CHECKS, OF_A_FOLDER, folder, store
 from .online import Trial
 
 _SHOWN = 4  # signs of a secret
 _SECRETIVE = ("_api_key", "_access_key_id", "_public_key")
 
 #: Without these no file can be stored or seen.
-_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "read", "link"}
+_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "read", "link", "space"}
 
 
 class Setting(NamedTuple):
@@ -55,10 +56,14 @@ class Report:
 
 def examine(case: Case, *, offline: bool = False) -> Report:
     """Every check that applies. Online, a small file is saved in the store and deleted again."""
-    findings = [
-        (check.__name__, finding) for check in CHECKS if (finding := unbroken(partial(check, case))) is not None
-    ]
-    if case.backend is not None and not case.problems:
+    findings: list[tuple[str, Finding]] = []
+    for check in CHECKS:
+        if check in OF_A_FOLDER and _failed(findings, folder):
+            continue
+        finding = unbroken(partial(check, case))
+        if finding is not None:
+            findings.append((check.__name__, finding))
+    if case.backend is not None and not case.problems and not _failed(findings, folder):
         if case.folder is not None and (finding := unbroken(partial(store, case))) is not None:
             findings.append((store.__name__, finding))
         if not offline:
@@ -66,6 +71,10 @@ def examine(case: Case, *, offline: bool = False) -> Report:
     survives = case.verdict.survives if case.verdict else None
     named = tuple((name.replace("_", " "), finding) for name, finding in findings)
     return Report(_headline(case, findings), survives, tuple(_settings(case)), named)
+
+
+def _failed(findings: list[tuple[str, Finding]], check: Check) -> bool:
+    return any(name == check.__name__ and finding.verdict == FAILURE for name, finding in findings)
 
 
 def _headline(case: Case, findings: list[tuple[str, Finding]]) -> str:
@@ -93,9 +102,11 @@ def _settings(case: Case) -> list[Setting]:
 
 
 def _shown(settings: Settings, field: str, source: str, problems: tuple[str, ...]) -> str:
-    if any(problem.startswith(f"{source} is ") for problem in problems):
+    if any(re.match(rf"{re.escape(source)} is (?!set\b)", problem) for problem in problems):
         return "(not right)"
     value = getattr(settings, field)
+    if "@" in str(value):  # an address with a password in it
+        return "…"
     if isinstance(value, Secret) or field.endswith(_SECRETIVE):
         text = value.reveal() if isinstance(value, Secret) else str(value)
         return f"…{text[-_SHOWN:]}" if len(text) > 3 * _SHOWN else "…"

@@ -12,7 +12,7 @@ from flask import Flask
 
 from ...backends.base import Backend
 from ...config import Settings, choose_backend
-from ...errors import BackendError, ConfigError
+from ...errors import ConfigError
 from ..marker import Marker, read
 from ..platform import Host, detect
 from ..verdict import Verdict, folder_of, judge
@@ -54,8 +54,9 @@ class Case:
     """One ``Uploads`` of an app, set up or refused.
 
     ``problems`` are why the app refuses to start; ``backend`` is ``None`` where the settings make none. ``folder`` is
-    where files lie on this machine, if they do; ``marker`` the one that was found there. ``other_route`` is the app's
-    own route that answers for ours, ``public_links`` what to set where an authorize hook guards links that do not end.
+    where files lie on this machine, if they do; ``marker`` the one that was found there, or ``marker_trouble`` why it
+    could not be read. ``other_route`` is the app's own route that answers for ours, ``public_links`` what to set where
+    an authorize hook guards links that do not end.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Case:
     problems: tuple[str, ...]
     folder: Path | None
     marker: Marker | None
+    marker_trouble: str | None
     verdict: Verdict | None
     other_route: str | None = None
     public_links: str | None = None
@@ -94,12 +96,14 @@ class Case:
         except ConfigError:
             host = detect(environ)
         folder = folder_of(backend) if backend else directory if chosen == "local" else None
-        found = None
+        found, trouble = None, None
         if backend is not None and folder is not None:
-            with contextlib.suppress(BackendError):  # the check of the folder says it
+            try:
                 found = read(backend)
+            except Exception as error:  # noqa: BLE001 - a finding as others are, not the end of the report
+                trouble = str(getattr(error, "description", type(error).__name__))
         verdict = judge(backend, host, environ, variables=f"{name.upper()}_", found=found) if backend else None
-        return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, verdict)
+        return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, trouble, verdict)
 
     @property
     def variables(self) -> str:

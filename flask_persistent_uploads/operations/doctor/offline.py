@@ -34,17 +34,19 @@ def configuration(case: Case) -> Finding:
     """The settings make a backend, and each of them is one."""
     problems = [problem for problem in case.problems if problem not in missing_sdk(case.chosen or "")]
     if problems and case.backend is None:
-        return failure(f"{counted(len(problems), 'setting')} wrong or missing", "\n".join(problems))
+        if len(problems) == 1:
+            return failure(*_halves(problems[0]))
+        return failure(f"{len(problems)} settings are wrong or missing", "\n".join(problems))
     unknown = list(config.unknown(case.settings, case.name))
     if unknown:
         return warning(f"{counted(len(unknown), 'variable')} not known", "\n".join(unknown))
-    return ok(f"{counted(len(case.settings.sources), 'setting')}; files are kept in {case.backend}")
+    return ok(f"{counted(len(case.settings.sources), 'setting')}; files are kept in {case.backend or case.chosen}")
 
 
 def sdk(case: Case) -> Finding | None:
     """The SDK of the backend is installed."""
     for sentence in missing_sdk(case.chosen or ""):
-        return failure(f"The backend {case.chosen} has no SDK", sentence.partition(": ")[2])
+        return failure(*_halves(sentence))
     return None
 
 
@@ -74,6 +76,8 @@ def store(case: Case) -> Finding | None:
     """The store is the one that the app was set up with."""
     if case.backend is None or case.problems:
         return None
+    if case.marker_trouble:
+        return failure(*_halves(case.marker_trouble))
     alarm = markers.alarm(case.settings.store_id, case.marker, str(case.host), variables=case.variables)
     if alarm:
         seen, _, remedy = alarm.rpartition(": ")
@@ -95,27 +99,34 @@ def folder(case: Case) -> Finding | None:
     if case.folder is None:
         return None
     nearest = case.folder
-    while not os.path.lexists(nearest):
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        return failure(f"{nearest} is no folder", f"remove it, or set {case.variables}DIR to another place")
+    try:
+        case.folder.exists()  # raises for a name that no disk takes, and for what may not be looked at
+        while not os.path.lexists(nearest):
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return failure(f"{nearest} is no folder", f"remove it, or set {case.variables}DIR to another place")
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        return failure(f"{case.folder} cannot be used: {why}", f"set {case.variables}DIR to another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
         return failure(
             f"{nearest} refuses to be written to",
-            f"mount it for writing, give it to the user of the app (chown {os.geteuid()}), or set {case.variables}DIR",
+            f"mount it for writing, or give it to the app's user (chown {os.geteuid()} {shlex.quote(str(nearest))}), "
+            f"or set {case.variables}DIR",
         )
-    return ok(f"{case.folder} {'can be written to' if nearest == case.folder else 'can be made'}")
+    return ok(f"{case.folder} can be {'written to' if nearest == case.folder else 'made'}")
 
 
 def checkout(case: Case) -> Finding | None:
     """Files of users are not about to be committed."""
     if case.folder is None:
         return None
-    top = next((folder for folder in case.folder.parents if (folder / ".git").exists()), None)
-    if top is None or _ignored(case.folder, top):
+    place = case.folder.resolve()
+    top = next((folder for folder in place.parents if (folder / ".git").exists()), None)
+    if top is None or _ignored(place, top):
         return None
-    inside = case.folder.relative_to(top)
-    return warning(f"{case.folder} lies in the git checkout {top}", f"echo /{inside}/ >> {top}/.gitignore")
+    line, file = shlex.quote(f"/{place.relative_to(top)}/"), shlex.quote(f"{top}/.gitignore")
+    return warning(f"{case.folder} lies in the git checkout {top}", f"echo {line} >> {file}")
 
 
 def static(case: Case) -> Finding | None:
@@ -139,10 +150,14 @@ def space(case: Case) -> Finding | None:
     room = mounts.room(case.folder)
     free, largest = room.free_bytes, case.settings.max_size
     remedy = f"free some of it, grow the disk, or set {case.variables}S3_BUCKET"
-    if free < largest:
-        return failure(f"{size(free)} are free; a file may have {size(largest)}", remedy)
-    if room.total_inodes and room.free_inodes < _SCARCE * room.total_inodes:
+    if free == 0:
+        return failure("The disk is full", remedy)
+    if room.total_inodes and room.free_inodes == 0:
+        return failure("The disk is full: it has no inode left, so no more files", remedy)
+    if room.free_inodes < _SCARCE * room.total_inodes:
         return warning(f"{room.free_inodes} of {room.total_inodes} inodes are free", remedy)
+    if free < largest:
+        return warning(f"{size(free)} are free; a file may have {size(largest)}", remedy)
     if free < _SCARCE * room.total_bytes:
         return warning(f"{size(free)} of {size(room.total_bytes)} are free", remedy)
     return ok(f"{size(free)} are free")
@@ -150,7 +165,10 @@ def space(case: Case) -> Finding | None:
 
 def temporary(case: Case) -> Finding | None:
     """Forms wait on a disk, not in memory, until they are stored."""
-    place = Path(tempfile.gettempdir())
+    try:
+        place = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return failure("There is no folder for temporary files: large forms fail", "set TMPDIR to a folder on a disk")
     if mounts.look(place).place is Place.MEMORY:
         return warning(
             f"The folder for temporary files, {place}, lies in memory: large uploads fill it",
@@ -260,6 +278,17 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+def _halves(sentence: str) -> tuple[str, str]:
+    """What is wrong, and what to do, of a sentence that says both."""
+    text = sentence.rstrip(".")
+    at = max(text.rfind(": "), text.rfind("; "))
+    return (text[:at], text[at + 2 :]) if at > 0 else (text, "correct it")
+
+
+#: What cannot be asked of a folder that cannot be used.
+OF_A_FOLDER = (space, checkout, static)
+
+
 def size(number: int) -> str:
     """Bytes for people: ``4.5 MB``."""
     amount, unit = float(number), "bytes"
@@ -306,15 +335,15 @@ def _gunicorn(environ: Mapping[str, str], here: Path) -> tuple[str, Any] | None:
     if (here / "gunicorn.conf.py").exists():  # a program, which is not run here
         return None
     common = environ.get("GUNICORN_CMD_ARGS", "")
-    lines = [*_start_lines(here), *([("GUNICORN_CMD_ARGS", ["gunicorn"])] if common else [])]
+    lines = [*_start_lines(here), ("GUNICORN_CMD_ARGS", ["gunicorn"] if common else [])]
     for where, line in lines:
         arguments = _after_gunicorn(line)
         if arguments is None:
             continue
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
                 options = Config().parser().parse_known_args(shlex.split(common) + arguments)[0]
-        except (SystemExit, ValueError):  # a variable of the shell, an open quote
+        except (SystemExit, ValueError):  # an open quote, or what is no start
             continue
         if options.config is None:
             return where, options
@@ -338,5 +367,11 @@ def _start_lines(here: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _after_gunicorn(line: list[str]) -> list[str] | None:
+    """The arguments of gunicorn in a command, without those whose value only a shell knows."""
     at = next((number for number, word in enumerate(line) if Path(word).name == "gunicorn"), None)
-    return line[at + 1 :] if at is not None else None
+    if at is None:
+        return None
+    words = line[at + 1 :]
+    unknown = {number for number, word in enumerate(words) if "$" in word}
+    unknown |= {number - 1 for number in unknown if not words[number].startswith("-")}
+    return [word for number, word in enumerate(words) if number not in unknown]

@@ -1,0 +1,1002 @@
+"""Each check of ``flask uploads doctor --offline`` is seen failing: alone, on an app healthy but for one thing."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO
+
+import pytest
+from flask import Blueprint, Flask
+
+from flask_persistent_uploads import Uploads
+from flask_persistent_uploads.backends.base import Backend
+from flask_persistent_uploads.backends.local import LocalBackend
+from flask_persistent_uploads.operations import marker
+from flask_persistent_uploads.operations.doctor.offline import CHECKS, store
+from flask_persistent_uploads.stored import Stat
+
+from ...servers import ROOT, Gunicorn
+from .cases import (
+    CLOUDINARY,
+    IMAGEKIT,
+    RENDER,
+    S3,
+    Report,
+    behind,
+    bug,
+    content_with,
+    disk_of,
+    examine,
+    examine_apart,
+    healthy,
+    only,
+)
+
+ALWAYS = {"configuration", "platform", "body limit"}
+ON_A_DISK = ALWAYS | {"persistence", "folder", "space", "store"}
+UPLOAD_MAY_HAVE_1_MB = {"UPLOADS_MAX_SIZE": "1MB"}
+
+Set = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files lie where those of the tests do, also where the machine's own folder for them is in memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Set:
+    """``environment(UPLOADS_X="…")``: variables of this process."""
+
+    def put(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine reaches."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+# -- nothing wrong
+
+
+def test_of_a_healthy_app_every_check_is_content() -> None:
+    report = examine()
+    assert report.verdicts == dict.fromkeys(ON_A_DISK, "ok")
+    assert report.code == 0
+    assert report.content["survives"] is True
+
+
+def test_of_a_healthy_app_every_check_is_content_in_a_process_of_its_own(tmp_path: Path) -> None:
+    assert examine_apart(folder=tmp_path).verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+@pytest.mark.parametrize(("service", "account"), [("s3", S3), ("cloudinary", CLOUDINARY), ("imagekit", IMAGEKIT)])
+def test_of_a_healthy_app_on_a_service_every_check_is_content(
+    service: str, account: dict[str, str], environment: Set
+) -> None:
+    environment(**account)
+    report = examine()
+    assert report.verdicts == dict.fromkeys(ALWAYS | {"persistence"}, "ok")
+    assert report.headline.startswith(f"Uploads survive: they are kept in {service}")
+
+
+def test_of_a_healthy_app_on_render_with_a_service_every_check_is_content(environment: Set) -> None:
+    environment(**RENDER, **S3)
+    content_with(examine(), "platform", "persistence")
+
+
+# -- configuration
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"UPLOADS_BACKEND": "s3"}, ["UPLOADS_S3_BUCKET is not set", "UPLOADS_BACKEND=local"]),
+        ({"UPLOADS_BACKEND": "gcs"}, ["UPLOADS_BACKEND is 'gcs'", "local, s3, cloudinary"]),
+        pytest.param(
+            {"UPLOADS_BACKEND": "no.such:Backend"},
+            ["UPLOADS_BACKEND is 'no.such:Backend'", "cannot be imported"],
+            marks=bug("thirteen lines of Werkzeug's"),
+        ),
+        ({**S3, **CLOUDINARY}, ["UPLOADS_S3_BUCKET (for s3)", "UPLOADS_CLOUDINARY_URL (for cloudinary)"]),
+        ({"S3_BUCKET_NAME": "b", **IMAGEKIT}, ["S3_BUCKET_NAME (for s3)", "UPLOADS_BACKEND to s3 or imagekit"]),
+        ({"UPLOADS_S3_BUCKET": "my-bucket"}, ["no credentials", "UPLOADS_S3_SECRET_ACCESS_KEY"]),
+        ({**S3, "UPLOADS_S3_SECRET_ACCESS_KEY": ""}, ["UPLOADS_S3_SECRET_ACCESS_KEY is not set", "other half"]),
+        ({**S3, "UPLOADS_S3_BUCKET": ""}, ["UPLOADS_S3_ACCESS_KEY_ID is set, but UPLOADS_S3_BUCKET is not"]),
+        ({"CLOUDINARY_API_KEY": "123456789012345"}, ["CLOUDINARY_API_KEY is set", "CLOUDINARY_CLOUD_NAME is not"]),
+        ({"UPLOADS_IMAGEKIT_PUBLIC_KEY": "public_x"}, ["UPLOADS_IMAGEKIT_PRIVATE_KEY is not"]),
+        ({"UPLOADS_CLOUDINARY_URL": "https://demo"}, ["UPLOADS_CLOUDINARY_URL is not right", "cloudinary://"]),
+        ({**S3, "UPLOADS_S3_ENDPOINT_URL": "r2.example.com"}, ["UPLOADS_S3_ENDPOINT_URL is not right", "https://"]),
+        ({"UPLOADS_PLATFORM": "nonsense"}, ["UPLOADS_PLATFORM is 'nonsense'", "render, koyeb"]),
+        ({"UPLOADS_MAX_SIZE": "10 apples"}, ["UPLOADS_MAX_SIZE is '10 apples'", "10MB"]),
+        ({"UPLOADS_SERVE": "proxy"}, ["UPLOADS_SERVE=proxy is not served by this version"]),
+        ({**IMAGEKIT, "UPLOADS_PUBLIC_URL": "https://cdn.example"}, ["UPLOADS_PUBLIC_URL goes with s3 and cloudinary"]),
+    ],
+)
+def test_a_setting_that_makes_no_backend_fails_the_configuration_alone(
+    variables: dict[str, str], said: list[str], environment: Set
+) -> None:
+    environment(**variables)
+    report = examine()
+    seen, remedy = only(report, "configuration", "failure")
+    assert seen == "1 setting wrong or missing"
+    assert remedy.count("\n") == 0
+    for words in said:
+        assert words in remedy
+    assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
+    assert report.content["survives"] is None
+
+
+def test_of_several_wrong_settings_each_is_named_with_what_it_should_be(environment: Set) -> None:
+    environment(UPLOADS_MAX_SIZE="big", UPLOADS_URL_EXPIRES="a day", UPLOADS_SERVE="ftp", UPLOADS_MAX_FILES="0")
+    seen, remedy = only(examine(), "configuration", "failure")
+    assert seen == "4 settings wrong or missing"
+    assert [line.split(" is ")[0] for line in sorted(remedy.splitlines())] == [
+        "UPLOADS_MAX_FILES",
+        "UPLOADS_MAX_SIZE",
+        "UPLOADS_SERVE",
+        "UPLOADS_URL_EXPIRES",
+    ]
+    assert "seconds from 1 to 604800" in remedy
+
+
+def test_wrong_settings_and_a_missing_account_are_told_at_once(environment: Set) -> None:
+    environment(UPLOADS_BACKEND="imagekit", UPLOADS_MAX_SIZE="big")
+    seen, remedy = only(examine(), "configuration", "failure")
+    assert seen == "3 settings wrong or missing"
+    for variable in ("UPLOADS_MAX_SIZE", "UPLOADS_IMAGEKIT_PRIVATE_KEY", "UPLOADS_IMAGEKIT_URL_ENDPOINT"):
+        assert variable in remedy
+
+
+def test_a_wrong_value_of_app_config_fails_the_configuration_alone() -> None:
+    report = examine(lambda: healthy(UPLOADS_MAX_SIZE="big"))
+    assert "UPLOADS_MAX_SIZE is 'big'" in only(report, "configuration", "failure")[1]
+    assert report.settings["UPLOADS_MAX_SIZE"] == ("(not right)", "app.config")
+
+
+def test_a_wrong_value_of_the_env_file_fails_the_configuration_alone(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("UPLOADS_MAX_SIZE=big\n")
+    report = examine_apart(folder=tmp_path)
+    assert "UPLOADS_MAX_SIZE is 'big'" in only(report, "configuration", "failure")[1]
+    assert examine().settings["UPLOADS_MAX_SIZE"] == ("(not right)", ".env")
+
+
+def test_a_variable_that_is_none_of_ours_is_a_warning_with_the_one_that_was_meant(environment: Set) -> None:
+    environment(UPLOADS_MAXSIZE="5MB")
+    seen, remedy = only(examine(), "configuration", "warning")
+    assert seen == "1 variable not known"
+    assert "UPLOADS_MAXSIZE" in remedy
+    assert "did you mean UPLOADS_MAX_SIZE?" in remedy
+
+
+def test_each_setting_is_told_with_its_variable_and_where_it_was_found(environment: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"UPLOADS_MAX_FILES=7\nUPLOADS_MAX_SIZE=3MB\nMEDIA_ROOT={tmp_path}/media\n")
+    environment(UPLOADS_MAX_SIZE="2MB", UPLOADS_URL_EXPIRES="60")
+    report = examine(lambda: healthy(UPLOADS_MAX_SIZE="1MB", UPLOADS_ALLOW=["image/*", ".csv"]))
+    content_with(report, "configuration")
+    assert report.settings == {
+        "UPLOADS_PLATFORM": ("machine", "environment"),
+        "UPLOADS_MAX_SIZE": ("1000000", "app.config"),
+        "UPLOADS_ALLOW": ("image/*, .csv", "app.config"),
+        "UPLOADS_URL_EXPIRES": ("60", "environment"),
+        "UPLOADS_MAX_FILES": ("7", ".env"),
+        "MEDIA_ROOT": (f"{tmp_path}/media", ".env"),
+    }
+
+
+@bug("flask puts .env into os.environ before the app is loaded")
+def test_a_value_of_the_env_file_is_told_as_such_although_flask_puts_it_into_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("UPLOADS_MAX_FILES=7\nUPLOADS_MAX_SIZE=3MB\n")
+    report = examine_apart(folder=tmp_path, UPLOADS_MAX_SIZE="2MB")
+    assert report.settings["UPLOADS_MAX_FILES"] == ("7", ".env")
+    assert report.settings["UPLOADS_MAX_SIZE"] == ("2000000", "environment")
+
+
+# -- sdk
+
+
+def without(module: str, folder: Path, **environment: str) -> Report:
+    """The report where every package is installed but this one."""
+    installed = folder / "installed"
+    installed.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name != module:
+            (installed / package.name).symlink_to(package)
+    path = os.pathsep.join([str(ROOT), str(installed)])
+    # Without "site", Python knows of no packages but those in that folder.
+    return examine_apart(folder=folder, python=("-S", "-m", "flask"), PYTHONPATH=path, **environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "account"),
+    [("s3", "boto3", S3), ("cloudinary", "cloudinary", CLOUDINARY), ("imagekit", "imagekitio", IMAGEKIT)],
+)
+def test_an_sdk_that_is_not_installed_fails_the_sdk_alone_and_the_remedy_installs_it(
+    name: str, module: str, account: dict[str, str], tmp_path: Path
+) -> None:
+    report = without(module, tmp_path, **account)
+    seen, remedy = only(report, "sdk", "failure")
+    assert seen == f"The backend {name} has no SDK"
+    assert remedy == f"pip install 'flask-persistent-uploads[{name}]'."
+    assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
+
+
+def test_the_sdk_of_another_backend_is_not_missed(tmp_path: Path) -> None:
+    content_with(without("boto3", tmp_path, **CLOUDINARY))
+
+
+@bug("it ends with a full stop")
+def test_the_remedy_of_a_missing_sdk_can_be_copied_into_a_shell(tmp_path: Path) -> None:
+    remedy = only(without("boto3", tmp_path, **S3), "sdk", "failure")[1]
+    assert shlex.split(remedy) == ["pip", "install", "flask-persistent-uploads[s3]"]
+
+
+@bug("files are kept in None")
+def test_without_an_sdk_nothing_is_said_of_where_files_are_kept(tmp_path: Path) -> None:
+    assert "None" not in without("boto3", tmp_path, **S3).check("configuration")["seen"]
+
+
+def test_a_missing_sdk_beside_a_wrong_setting_fails_both_and_neither_is_told_twice(tmp_path: Path) -> None:
+    report = without("boto3", tmp_path, UPLOADS_MAX_SIZE="big", **S3)
+    failing = {name for name, verdict in report.verdicts.items() if verdict != "ok"}
+    assert failing == {"configuration", "sdk"}
+    assert "pip install" not in report.check("configuration")["remedy"]
+
+
+# -- platform
+
+
+@pytest.mark.parametrize(
+    ("claim", "confirmation"), [("RENDER", "RENDER_SERVICE_ID"), ("WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID")]
+)
+def test_an_environment_that_claims_a_platform_without_its_other_variables_is_a_warning(
+    claim: str, confirmation: str, environment: Set
+) -> None:
+    environment(UPLOADS_PLATFORM="", **{claim: "true"}, **S3)
+    seen, remedy = only(examine(), "platform", "warning")
+    assert seen.startswith(f"{claim} claims ")
+    assert seen.endswith(f"but {confirmation} is not set")
+    assert "UPLOADS_PLATFORM=machine" in remedy
+    environment(UPLOADS_PLATFORM="machine")
+    content_with(examine(), "platform")
+
+
+# -- persistence
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "remedy"),
+    [
+        (RENDER, "Render", "add a disk and set UPLOADS_DIR to a folder below its mount path"),
+        ({"KOYEB_APP_NAME": "a"}, "Koyeb", "add a volume and set UPLOADS_DIR"),
+        ({"DYNO": "web.1"}, "Heroku", "or UPLOADS_CLOUDINARY_URL"),
+        ({"RAILWAY_ENVIRONMENT_ID": "e"}, "Railway", "add a volume"),
+        ({"RAILWAY_ENVIRONMENT_ID": "e", "RAILWAY_VOLUME_MOUNT_PATH": "/data"}, "Railway", "UPLOADS_DIR=/data/uploads"),
+    ],
+)
+def test_the_disk_that_a_platform_wipes_fails_the_persistence_alone(
+    variables: dict[str, str], name: str, remedy: str, environment: Set
+) -> None:
+    environment(**{"UPLOADS_PLATFORM": "", **variables})
+    report = examine()
+    seen, advice = only(report, "persistence", "failure")
+    assert seen == f"{name} wipes this disk at every deploy and restart"
+    assert advice.startswith("set UPLOADS_S3_BUCKET and its credentials")
+    assert remedy in advice
+    assert ("UPLOADS_DIR" in advice) == (name != "Heroku")
+    assert report.headline == f"UPLOADS WILL BE LOST. {seen}."
+    assert report.content["survives"] is False
+
+
+def test_a_disk_of_its_own_on_render_is_well(tmp_path: Path) -> None:
+    before = disk_of(tmp_path, "8M")
+    settings = {**RENDER, **UPLOAD_MAY_HAVE_1_MB, "UPLOADS_DIR": f"{tmp_path}/disk/uploads"}
+    report = examine_apart(folder=tmp_path, before=before, **settings)
+    content_with(report, "persistence", "folder", "space")
+    assert report.headline == "Uploads survive: they lie on a disk of their own (ext4)."
+
+
+def test_a_folder_in_memory_fails_the_persistence_alone(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    before = behind(f"mount -t tmpfs none {tmp_path}/memory")
+    report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{tmp_path}/memory/uploads")
+    seen, remedy = only(report, "persistence", "failure")
+    assert seen == "The folder lies in memory, which ends with the machine"
+    assert "set UPLOADS_DIR to a folder on a disk" in remedy
+
+
+def test_the_backend_memory_fails_the_persistence_alone(environment: Set) -> None:
+    environment(UPLOADS_BACKEND="memory")
+    seen, _ = only(examine(), "persistence", "failure")
+    assert seen == "UPLOADS_BACKEND is memory, which ends with the process"
+
+
+def test_an_app_that_refuses_to_start_as_uploads_must_survive_fails_the_persistence_and_not_the_configuration(
+    environment: Set,
+) -> None:
+    environment(UPLOADS_REQUIRE_PERSISTENT="true", **RENDER)
+    report = examine()
+    seen, _ = only(report, "persistence", "failure")
+    assert report.headline == f"UPLOADS WILL BE LOST. {seen}."
+    assert report.check("configuration")["verdict"] == "ok"
+
+
+@bug("it is shown as a value that is not right")
+def test_the_setting_by_which_an_app_refuses_to_start_is_shown_as_it_is(environment: Set) -> None:
+    environment(UPLOADS_REQUIRE_PERSISTENT="true", **RENDER)
+    assert examine().settings["UPLOADS_REQUIRE_PERSISTENT"] == ("True", "environment")
+
+
+def test_where_no_disk_is_mounted_yet_nobody_can_tell(environment: Set) -> None:
+    environment(**{**RENDER, "RENDER_INSTANCE_ID": ""})
+    report = examine()
+    seen, remedy = only(report, "persistence", "warning")
+    assert seen == "Render is building or releasing, where no disk is mounted"
+    assert remedy == "store a file, deploy again, and see if it is there"
+    assert report.content["survives"] is None
+
+
+class SomebodyElses(Backend):
+    """A third party's backend."""
+
+    name = "elsewhere"
+
+    def save(
+        self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
+    ) -> str:
+        return ""
+
+    def open(self, key: str) -> IO[bytes]:
+        return io.BytesIO()
+
+    def stat(self, key: str) -> Stat | None:
+        return None
+
+    def delete(self, key: str) -> None:
+        return None
+
+    def entries(self, prefix: str = "") -> Iterator[Stat]:
+        return iter(())
+
+
+def test_of_a_backend_of_somebody_elses_nobody_can_tell(environment: Set) -> None:
+    environment(UPLOADS_BACKEND=f"{__name__}:SomebodyElses")
+    seen, _ = only(examine(), "persistence", "warning")
+    assert seen == "Nothing is known of the backend elsewhere"
+
+
+class Broken(SomebodyElses):
+    """One that keeps no contract."""
+
+    def filesystem_path(self, key: str) -> Path:
+        return Path.cwd() / "broken" / key
+
+    def stat(self, key: str) -> Stat | None:
+        raise RuntimeError("of its own making")
+
+
+@bug("RuntimeError of marker.read in Case.of")
+def test_a_backend_of_somebody_elses_that_breaks_does_not_stop_the_report(environment: Set) -> None:
+    environment(UPLOADS_BACKEND=f"{__name__}:Broken")
+    assert set(examine().verdicts) >= ALWAYS | {"folder", "space"}
+
+
+# -- folder
+
+
+def test_a_folder_that_is_mounted_read_only_fails_the_folder_alone(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    before = behind(f"mount --bind {disk} {disk}; mount -o remount,ro,bind {disk}")
+    report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{disk}/uploads")
+    seen, remedy = only(report, "folder", "failure")
+    assert seen.startswith(str(disk))
+    assert "mount it for writing" in remedy
+    assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
+
+
+#: All modules are imported before, as the other user may not see where they lie.
+AS_SOMEBODY_ELSE = """
+import contextlib, io, os
+from flask.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+main()
+"""
+
+
+@pytest.mark.parametrize("mode", [0o555, pytest.param(0o700, marks=bug("PermissionError of mounts.room"))])
+def test_a_folder_of_another_user_fails_the_folder_alone(mode: int, open_folder: Path) -> None:
+    (open_folder / "theirs").mkdir()
+    (open_folder / "theirs").chmod(mode if os.geteuid() == 0 else mode & 0o555)
+    report = examine_apart(
+        folder=open_folder,
+        python=("-c", AS_SOMEBODY_ELSE),
+        UPLOADS_DIR=f"{open_folder}/theirs/uploads",
+        TMPDIR="/tmp",
+    )
+    seen, remedy = only(report, "folder", "failure")
+    assert f"{open_folder}/theirs" in seen
+    assert f"chown {65534 if os.geteuid() == 0 else os.geteuid()}" in remedy
+
+
+@bug("PermissionError of is_dir and of mounts.room")
+def test_a_link_to_where_the_app_may_not_look_fails_the_folder_alone(open_folder: Path) -> None:
+    (open_folder / "theirs" / "deep").mkdir(parents=True)
+    (open_folder / "link").symlink_to(open_folder / "theirs" / "deep")
+    (open_folder / "theirs").chmod(0o700 if os.geteuid() == 0 else 0)
+    report = examine_apart(
+        folder=open_folder, python=("-c", AS_SOMEBODY_ELSE), UPLOADS_DIR=f"{open_folder}/link", TMPDIR="/tmp"
+    )
+    (open_folder / "theirs").chmod(0o755)
+    only(report, "folder", "failure")
+
+
+@pytest.mark.parametrize("below", ["", "/uploads", "/a/b"])
+def test_a_file_in_the_place_of_the_folder_fails_the_folder_alone(below: str, tmp_path: Path, environment: Set) -> None:
+    (tmp_path / "media").write_text("not a folder")
+    environment(UPLOADS_DIR=f"{tmp_path}/media{below}")
+    seen, remedy = only(examine(), "folder", "failure")
+    assert seen == f"{tmp_path}/media is no folder"
+    assert "set UPLOADS_DIR" in remedy
+
+
+def test_a_link_that_leads_nowhere_fails_the_folder_alone(tmp_path: Path, environment: Set) -> None:
+    (tmp_path / "media").symlink_to(tmp_path / "gone")
+    environment(UPLOADS_DIR=str(tmp_path / "media"))
+    seen, _ = only(examine(), "folder", "failure")
+    assert seen == f"{tmp_path}/media is no folder"
+
+
+@bug("the folder can be made, it says, and the check of the checkout breaks")
+def test_a_folder_with_a_name_that_no_disk_takes_fails_the_folder_alone(tmp_path: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR=f"{tmp_path}/{'a' * 300}/uploads")
+    only(examine(), "folder", "failure")
+
+
+@bug("RuntimeError of expanduser in init_app")
+def test_the_home_of_a_user_who_is_not_there_fails_the_configuration(environment: Set) -> None:
+    environment(UPLOADS_DIR="~nobody-of-that-name/uploads")
+    assert "UPLOADS_DIR" in only(examine(), "configuration", "failure")[1]
+
+
+# -- space
+
+
+def on_a_disk(tmp_path: Path, size: str, then: str, *, make: str = "", max_size: str = "1MB") -> Report:
+    before = disk_of(tmp_path, size, then, make=make)
+    settings = {"UPLOADS_MAX_SIZE": max_size, "UPLOADS_DIR": f"{tmp_path}/disk/uploads"}
+    return examine_apart(folder=tmp_path, before=before, **settings)
+
+
+def test_a_disk_with_room_is_well(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "8M", "")
+    content_with(report, "space")
+    assert re.fullmatch(r"\d(\.\d)? MB are free", report.check("space")["seen"])
+
+
+def test_a_full_disk_fails_the_space_alone(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "8M", "for name in 1 2 3; do cat /dev/zero >$name 2>&- || sync; done")
+    seen, remedy = only(report, "space", "failure")
+    assert re.fullmatch(r"[\d.]+ (bytes|kB) are free; a file may have 1 MB", seen)
+    assert "grow the disk" in remedy
+
+
+@bug("the headline says that they survive")
+def test_of_a_full_disk_the_headline_does_not_say_that_uploads_survive(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "8M", "for name in 1 2 3; do cat /dev/zero >$name 2>&- || sync; done")
+    assert report.headline.startswith("UPLOADS DO NOT WORK. ")
+
+
+def test_a_disk_that_is_smaller_than_a_file_may_be_fails_the_space_alone(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "8M", "", max_size="100MB")
+    assert only(report, "space", "failure")[0].endswith("; a file may have 100 MB")
+
+
+def test_a_disk_that_is_almost_full_is_a_warning(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "64M", "head -c $(($(stat -f -c %a*%S .) - 1500000)) /dev/zero >filler")
+    seen, _ = only(report, "space", "warning")
+    assert re.fullmatch(r"1\.\d MB of \d+(\.\d)? MB are free", seen)
+
+
+def test_a_disk_with_hardly_a_name_left_is_a_warning(tmp_path: Path) -> None:
+    report = on_a_disk(
+        tmp_path, "8M", "while [ $(stat -f -c %d .) -gt 2 ]; do mktemp -p . >/dev/null; done", make="-N 64"
+    )
+    assert only(report, "space", "warning")[0] == "2 of 64 inodes are free"
+
+
+@bug("it is a warning, although no file can be made")
+def test_a_disk_without_a_name_left_fails_the_space_alone(tmp_path: Path) -> None:
+    report = on_a_disk(tmp_path, "8M", "while mktemp -p . >/dev/null 2>&1; do :; done", make="-N 64")
+    assert only(report, "space", "failure")[0] == "0 of 64 inodes are free"
+    assert report.headline.startswith("UPLOADS DO NOT WORK. ")
+
+
+# -- checkout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def test_a_folder_in_a_git_checkout_is_a_warning_and_the_remedy_settles_it(repository: Path) -> None:
+    seen, remedy = only(examine(), "checkout", "warning")
+    assert seen == f"{repository}/instance/uploads lies in the git checkout {repository}"
+    assert remedy == f"echo /instance/uploads/ >> {repository}/.gitignore"
+    subprocess.run(remedy, shell=True, check=True)
+    assert examine().verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+@bug("the remedy is no shell command for such a name")
+def test_the_remedy_settles_it_also_where_a_name_has_spaces_and_quotes(repository: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR=f"{repository}/user's files (new)")
+    subprocess.run(only(examine(), "checkout", "warning")[1], shell=True, check=True)
+    content_with(examine())
+
+
+@pytest.mark.parametrize("pattern", ["instance", "/instance/", "uploads/", "*"])
+def test_a_folder_that_git_ignores_in_any_way_is_well(pattern: str, repository: Path) -> None:
+    (repository / ".gitignore").write_text(f"{pattern}\n")
+    content_with(examine())
+
+
+def test_a_git_checkout_is_noticed_where_there_is_no_git_to_ask(
+    repository: Path, environment: Set, tmp_path: Path
+) -> None:
+    (repository / ".gitignore").write_text("instance\n")
+    environment(PATH=str(tmp_path))
+    only(examine(), "checkout", "warning")
+
+
+def test_a_folder_outside_of_the_checkout_is_well(
+    repository: Path, environment: Set, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    environment(UPLOADS_DIR=str(tmp_path_factory.mktemp("elsewhere")))
+    content_with(examine())
+
+
+@bug("links are not followed")
+def test_a_link_that_leads_out_of_the_checkout_is_well(
+    repository: Path, environment: Set, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (repository / "media").symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    environment(UPLOADS_DIR=f"{repository}/media")
+    content_with(examine())
+
+
+@bug("links are not followed")
+def test_a_link_that_leads_into_a_checkout_is_a_warning(
+    repository: Path, environment: Set, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (repository / "media").mkdir()
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(repository / "media")
+    environment(UPLOADS_DIR=str(link))
+    only(examine(), "checkout", "warning")
+
+
+# -- static
+
+
+def with_blueprint() -> Flask:
+    app = healthy()
+    app.register_blueprint(Blueprint("shop", "shop", root_path=str(Path.cwd() / "shop"), static_folder="files"))
+    return app
+
+
+def test_a_folder_in_the_apps_static_folder_fails_the_check_of_it_alone(tmp_path: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR=f"{tmp_path}/static/uploads")
+    seen, remedy = only(examine(), "static", "failure")
+    assert seen.startswith(f"{tmp_path}/static/uploads lies in the static folder of 'healthy'")
+    assert "set UPLOADS_DIR to a folder elsewhere" in remedy
+
+
+def test_a_folder_in_a_blueprints_static_folder_fails_the_check_of_it_alone(tmp_path: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR=f"{tmp_path}/shop/files/uploads")
+    seen, _ = only(examine(with_blueprint), "static", "failure")
+    assert "static folder of 'shop'" in seen
+    content_with(examine())
+
+
+def test_a_link_into_the_static_folder_is_seen_through(tmp_path: Path, environment: Set) -> None:
+    (tmp_path / "static" / "uploads").mkdir(parents=True)
+    (tmp_path / "media").symlink_to(tmp_path / "static" / "uploads")
+    environment(UPLOADS_DIR=f"{tmp_path}/media")
+    only(examine(), "static", "failure")
+
+
+def test_a_folder_beside_the_static_folder_is_well(tmp_path: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR=f"{tmp_path}/static-uploads")
+    content_with(examine(with_blueprint))
+
+
+# -- temporary
+
+
+def test_temporary_files_in_memory_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    before = behind(f"mount -t tmpfs -o size=1g none {tmp_path}/memory")
+    seen, remedy = only(
+        examine_apart(folder=tmp_path, before=before, TMPDIR=f"{tmp_path}/memory"), "temporary", "warning"
+    )
+    assert seen.startswith(f"The folder for temporary files, {tmp_path}/memory, lies in memory")
+    assert remedy.startswith("set TMPDIR to a folder on a disk")
+
+
+def test_a_disk_for_temporary_files_that_is_smaller_than_an_upload_may_be_is_a_warning(tmp_path: Path) -> None:
+    before = disk_of(tmp_path, "8M")
+    report = examine_apart(folder=tmp_path, before=before, TMPDIR=f"{tmp_path}/disk")
+    seen, remedy = only(report, "temporary", "warning")
+    assert "for temporary files; an upload may have 100 MB" in seen
+    assert "set TMPDIR to a larger disk" in remedy
+
+
+@bug("FileNotFoundError of tempfile.gettempdir, unforeseen")
+def test_where_no_temporary_file_can_be_made_the_check_of_them_fails_alone(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    read_only = "; ".join(
+        f"mount --bind {folder} {folder}; mount -o remount,ro,bind {folder}"
+        for folder in ("/tmp", "/var/tmp", tmp_path)
+    )
+    before = behind(
+        f"mount -t tmpfs none /run; mkdir /run/kept; mount --bind {disk} /run/kept\n"
+        f"{read_only}; mount --bind /run/kept {disk}"
+    )
+    report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{disk}/uploads", TMPDIR="/tmp")
+    only(report, "temporary", "failure")
+
+
+# -- limits
+
+
+def test_a_request_without_an_end_is_a_warning_and_the_remedy_is_twice_the_largest_file(environment: Set) -> None:
+    def unlimited() -> Flask:
+        app = healthy(UPLOADS_MAX_SIZE="5MB")
+        app.config["MAX_CONTENT_LENGTH"] = None
+        return app
+
+    seen, remedy = only(examine(unlimited), "body limit", "warning")
+    assert "MAX_CONTENT_LENGTH is not set" in seen
+    assert remedy.startswith('app.config["MAX_CONTENT_LENGTH"] = 10000000')
+
+
+@pytest.mark.parametrize(
+    ("variables", "limit", "size"),
+    [
+        ({"VERCEL": "1"}, "Vercel: a request has at most 4.5 MB", "4500000"),
+        ({"K_SERVICE": "s"}, "Cloud Run: a request has at most 33.6 MB", "33554432"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "AWS Lambda: a request has at most 6 MB", "6000000"),
+    ],
+)
+def test_a_platform_that_takes_less_than_we_allow_is_a_warning_and_the_remedy_settles_it(
+    variables: dict[str, str], limit: str, size: str, environment: Set
+) -> None:
+    environment(UPLOADS_PLATFORM="", **variables, **S3)
+    seen, remedy = only(examine(), "host limit", "warning")
+    assert seen.startswith(limit)
+    assert re.search(r"\(as of 20\d\d-\d\d\); UPLOADS_MAX_SIZE allows 100 MB$", seen)
+    assert remedy == f"set UPLOADS_MAX_SIZE={size}"
+    environment(UPLOADS_MAX_SIZE=size)
+    content_with(examine())
+
+
+# -- workers
+
+SYNC = "which are killed 30 s into a slow upload"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("gunicorn app:app", SYNC),
+        ("gunicorn app:app --workers 4 --bind 0.0.0.0:$PORT", SYNC),
+        ("gunicorn -k sync --timeout 45 app:app", "which are killed 45 s"),
+        ("python -m gunicorn app:app", SYNC),
+        ("poetry run gunicorn 'app:create_app()'", SYNC),
+        ("/app/.venv/bin/gunicorn app:app", SYNC),
+        ("gunicorn app:app --no-such-option 'and no end", SYNC),
+        pytest.param(
+            "gunicorn app:app --workers $WEB_CONCURRENCY --timeout 30",
+            SYNC,
+            marks=bug("nothing is said where a variable of the shell stands for a number"),
+        ),
+    ],
+)
+def test_a_procfile_that_starts_sync_workers_is_a_warning(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(f"release: flask db upgrade\nweb: {line}\n")
+    seen, remedy = only(examine(), "workers", "warning")
+    assert seen.startswith("Procfile starts gunicorn's sync workers")
+    assert said in seen
+    assert remedy.startswith("gunicorn app:app -k gthread")
+    (tmp_path / "Procfile").write_text(f"web: {remedy}\n")
+    content_with(examine(), "workers")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gunicorn app:app -k gthread --threads 8",
+        "gunicorn app:app --threads 8",
+        "gunicorn app:app --timeout 120",
+        "gunicorn app:app -t 0",
+        "gunicorn app:app --worker-class=gevent",
+    ],
+)
+def test_a_procfile_that_starts_patient_workers_is_well(line: str, tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(f"web: {line}\n")
+    content_with(examine(), "workers")
+
+
+@pytest.mark.parametrize("line", ["worker: gunicorn app:app", "web: flask run", "web: uwsgi app.ini", "not a Procfile"])
+def test_a_procfile_without_gunicorn_on_the_web_says_nothing(line: str, tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text(f"{line}\n")
+    assert examine().verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gunicorn app:app --timeout $TIMEOUT",
+        "gunicorn app:app --threads ${THREADS:-8}",
+        pytest.param("gunicorn --version", marks=bug("argparse prints it before the report")),
+    ],
+)
+def test_a_start_line_that_only_the_shell_or_gunicorn_can_read_does_not_stop_the_report(
+    line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Procfile").write_text(f"web: {line}\n")
+    assert examine().verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+@pytest.mark.parametrize("arguments", ["--timeout abc", "--threads 'x"])
+def test_arguments_that_gunicorn_would_refuse_do_not_stop_the_report(arguments: str, environment: Set) -> None:
+    environment(GUNICORN_CMD_ARGS=arguments)
+    assert examine().verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+def test_sync_workers_by_the_environment_are_a_warning(environment: Set) -> None:
+    environment(GUNICORN_CMD_ARGS="--workers 4")
+    assert only(examine(), "workers", "warning")[0].startswith("GUNICORN_CMD_ARGS starts gunicorn's sync workers")
+    environment(GUNICORN_CMD_ARGS="--workers 4 --timeout 90")
+    content_with(examine(), "workers")
+
+
+def test_the_environment_and_the_procfile_count_together_and_the_procfile_wins(
+    environment: Set, tmp_path: Path
+) -> None:
+    (tmp_path / "Procfile").write_text("web: gunicorn app:app\n")
+    environment(GUNICORN_CMD_ARGS="--timeout 120")
+    content_with(examine(), "workers")
+    (tmp_path / "Procfile").write_text("web: gunicorn app:app --timeout 20\n")
+    assert "killed 20 s" in only(examine(), "workers", "warning")[0]
+
+
+def test_a_configuration_file_of_gunicorn_is_not_overlooked(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: gunicorn app:app\n")
+    (tmp_path / "gunicorn.conf.py").write_text("worker_class = 'gthread'\nthreads = 8\ntimeout = 120\n")
+    content_with(examine())
+
+
+def test_of_a_configuration_file_that_the_start_line_names_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("web: gunicorn app:app -c conf/gunicorn.py\n")
+    assert examine().verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [([], "warning"), (["-k", "gthread", "--threads", "2"], "ok"), (["--timeout", "120"], "ok")],
+)
+def test_the_gunicorn_that_runs_in_this_folder_is_judged_by_how_it_was_started(
+    options: list[str], verdict: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Procfile").write_text("web: gunicorn app:app --timeout 55\n")
+    with running(tmp_path, *options):
+        report = examine()
+    if verdict == "warning":
+        assert only(report, "workers", verdict)[0].startswith("The running server starts gunicorn's sync workers")
+    else:
+        content_with(report, "workers")
+        assert report.check("workers")["seen"].startswith("The running server starts")
+
+
+def test_a_gunicorn_that_runs_elsewhere_is_not_taken_for_ours(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(tmp_path_factory.mktemp("elsewhere")):
+        report = examine()
+    assert report.verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+def running(folder: Path, *options: str) -> Gunicorn:
+    (folder / "server.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
+    )
+    return Gunicorn("server:app", *options, environment={}, folder=folder)
+
+
+# -- debug
+
+
+def test_debug_mode_on_a_platform_fails_the_check_of_it_alone(environment: Set) -> None:
+    environment(FLASK_DEBUG="1", **RENDER, **S3)
+    seen, remedy = only(examine(), "debug", "failure")
+    assert seen == "Debug mode is on, on Render"
+    assert "FLASK_DEBUG" in remedy
+
+
+def test_debug_mode_by_the_environment_is_seen_in_a_process_of_its_own(tmp_path: Path) -> None:
+    only(examine_apart(folder=tmp_path, FLASK_DEBUG="1", **RENDER, **S3), "debug", "failure")
+
+
+@bug("Flask's command sets app.debug by the environment alone")
+def test_debug_mode_that_the_app_sets_itself_is_seen(environment: Set) -> None:
+    def debugged() -> Flask:
+        app = healthy()
+        app.debug = True
+        return app
+
+    environment(**RENDER, **S3)
+    only(examine(debugged), "debug", "failure")
+
+
+def test_debug_mode_on_a_machine_is_well(environment: Set) -> None:
+    environment(FLASK_DEBUG="1")
+    content_with(examine())
+
+
+# -- clock
+
+
+def test_a_clock_of_2001_fails_the_check_of_it_alone(tmp_path: Path) -> None:
+    program = "import time; time.time = lambda: 1_000_000_000.0; from flask.cli import main; main()"
+    seen, remedy = only(examine_apart(folder=tmp_path, python=("-c", program)), "clock", "failure")
+    assert seen == "It is 2001-09-09 01:46 UTC by the clock, which must be wrong"
+    assert "set the clock" in remedy
+
+
+def sign(folder: Path, since: datetime, store_id: str = "20200101T000000Z-00000000") -> None:
+    """Leave the marker of a store that was born then."""
+    content = {"id": store_id, "since": since.isoformat(), "instances": {}, "forgotten": 0}
+    data = json.dumps(content).encode()
+    LocalBackend(folder).save(
+        marker.KEY, io.BytesIO(data), content_type="application/json", size=len(data), filename="store.json"
+    )
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(timedelta(hours=2), "failure"), (timedelta(seconds=5), "ok")])
+def test_a_store_that_was_born_in_the_future_fails_the_clock_alone(
+    ahead: timedelta, verdict: str, tmp_path: Path
+) -> None:
+    sign(tmp_path / "instance" / "uploads", datetime.now(timezone.utc) + ahead)
+    report = examine()
+    if verdict == "failure":
+        assert "which must be wrong" in only(report, "clock", "failure")[0]
+    else:
+        content_with(report, "store")
+
+
+# -- route and links
+
+
+def test_a_route_of_the_apps_own_that_answers_in_place_of_ours_fails_the_route_alone() -> None:
+    def with_route() -> Flask:
+        app = Flask("healthy", instance_path=str(Path.cwd() / "instance"))
+        app.config["MAX_CONTENT_LENGTH"] = 200_000_000
+        app.add_url_rule("/uploads/<path:name>", "old_uploads", lambda name: name)
+        Uploads(app)
+        return app
+
+    report = examine(with_route)
+    seen, remedy = only(report, "route", "failure")
+    assert seen == "The app's own route 'old_uploads' answers /uploads/…: uploads are not served"
+    assert "UPLOADS_URL_PREFIX" in remedy
+
+
+def test_a_route_beside_ours_is_well() -> None:
+    def with_route() -> Flask:
+        app = healthy()
+        app.add_url_rule("/uploads", "all_uploads", lambda: "all")
+        app.add_url_rule("/uploaded/<path:name>", "one", lambda name: name)
+        return app
+
+    assert examine(with_route).verdicts == dict.fromkeys(ON_A_DISK, "ok")
+
+
+def guarded() -> Flask:
+    app = healthy()
+    app.extensions["flask_persistent_uploads"]["uploads"].uploads.authorize(lambda action, key: True)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("variables", "remedy"),
+    [
+        ({**S3, "UPLOADS_PUBLIC_URL": "https://cdn.example.com"}, "remove UPLOADS_PUBLIC_URL"),
+        (CLOUDINARY, "set UPLOADS_CLOUDINARY_PRIVATE=true"),
+        (IMAGEKIT, "set UPLOADS_IMAGEKIT_PRIVATE=true"),
+    ],
+    ids=["s3", "cloudinary", "imagekit"],
+)
+def test_a_hook_before_links_that_do_not_end_is_a_warning(
+    variables: dict[str, str], remedy: str, environment: Set
+) -> None:
+    environment(**variables)
+    seen, advice = only(examine(guarded), "links", "warning")
+    assert "public and do not end" in seen
+    assert advice == remedy
+    content_with(examine(healthy))
+
+
+def test_a_hook_before_links_that_end_is_well(environment: Set) -> None:
+    environment(**S3)
+    content_with(examine(guarded))
+
+
+# -- store
+
+
+def test_a_store_that_is_not_the_one_of_the_environment_fails_the_store_alone(tmp_path: Path, environment: Set) -> None:
+    sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
+    environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
+    report = examine()
+    seen, remedy = only(report, "store", "failure")
+    assert "The store 20190101T000000Z-12345678" in seen
+    assert "this one, 20200101T000000Z-00000000, was born" in seen
+    assert "set UPLOADS_STORE_ID=20200101T000000Z-00000000" in remedy
+    assert remedy.startswith("mount its disk or name its bucket")
+    assert report.headline.startswith("ANOTHER STORE. The store 20190101T000000Z-12345678")
+    environment(UPLOADS_STORE_ID="20200101T000000Z-00000000")
+    content_with(examine(), "store")
+
+
+def test_the_remedy_of_another_store_ends_with_what_can_be_copied(tmp_path: Path, environment: Set) -> None:
+    sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
+    environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
+    assert only(examine(), "store", "failure")[1].split()[-1] == "UPLOADS_STORE_ID=20200101T000000Z-00000000"
+
+
+def test_a_store_that_is_gone_fails_the_store_alone(environment: Set) -> None:
+    environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
+    assert "there is no marker here" in only(examine(), "store", "failure")[0]
+
+
+@bug("it is taken for a store without a marker")
+def test_a_marker_that_cannot_be_read_fails_the_store_alone(tmp_path: Path) -> None:
+    sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
+    (written,) = (tmp_path / "instance" / "uploads").rglob("store.json")
+    written.write_text("{")
+    only(examine(), "store", "failure")
+
+
+# -- the rule
+
+
+def test_every_check_is_seen_failing_here() -> None:
+    text = Path(__file__).read_text()
+    seen = set(re.findall(r'"([a-z ]+)",\s*"(?:failure|warning)"', text))
+    assert seen == {check.__name__.replace("_", " ") for check in (*CHECKS, store)}

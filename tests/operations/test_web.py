@@ -1,0 +1,162 @@
+"""Asking an address as a browser would: bounded in time and size, and silent about the address."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from flask_persistent_uploads.operations import web
+from flask_persistent_uploads.operations.web import Unreachable, ask
+
+from ..servers import free_ports, silent_server
+from .test_instances import HEALTH, Fake
+
+
+@contextlib.contextmanager
+def raw(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
+    """The address of a server that sends these bytes to whoever connects first, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                for piece in pieces:
+                    try:
+                        connection.sendall(piece)
+                    except OSError:
+                        return
+                    time.sleep(pause)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_an_answer_has_its_status_headers_and_body() -> None:
+    for status in (200, 404, 503):
+        with Fake(b"hello", status=status, headers={"X-A": "1"}) as fake:
+            answer = ask(fake.url + HEALTH, headers={"X-B": "2"})
+        assert (answer.status, answer.body, answer.headers["x-a"]) == (status, b"hello", "1")
+        assert fake.seen[0][1]["X-B"] == "2"
+
+
+def test_a_redirect_is_an_answer_unless_it_is_to_be_followed() -> None:
+    with Fake(b"there") as there, Fake(status=302, headers={"Location": there.url + HEALTH}) as here:
+        seen = ask(here.url + HEALTH)
+        assert (seen.status, seen.headers["Location"], there.seen) == (302, there.url + HEALTH, [])
+        assert ask(here.url + HEALTH, follow=True).body == b"there"
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "data:,x", "javascript:alert(1)"])
+def test_a_redirect_away_from_http_is_not_followed(location: str) -> None:
+    with Fake(b"stay", status=302, headers={"Location": location}) as fake:
+        assert ask(fake.url + HEALTH, follow=True).status == 302
+
+
+def test_a_redirect_to_another_kind_of_server_is_not_followed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with Fake(b"stay", status=302, headers={"Location": f"ftp://127.0.0.1:{port}/x"}) as fake:
+            assert ask(fake.url + HEALTH, follow=True, seconds=0.5).status == 302
+
+
+def test_no_more_than_a_megabyte_is_read() -> None:
+    with Fake(b"x" * (3 << 20)) as fake:
+        assert len(ask(fake.url + HEALTH).body) == 1 << 20
+    with Fake(b"x" * (3 << 20), status=500) as fake:
+        assert len(ask(fake.url + HEALTH).body) == 1 << 20
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    start = time.monotonic()
+    with silent_server() as url, pytest.raises(Unreachable, match="did not answer in time"):
+        ask(url, seconds=0.2)
+    assert time.monotonic() - start < 2
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
+    start = time.monotonic()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    with raw(head, *[b"x"] * 10, pause=0.1) as url:
+        with pytest.raises(Unreachable, match="did not answer in time"):
+            ask(url, seconds=0.4)
+        assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 999999 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:port/\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=lambda said: repr(said[:40]),
+)
+def test_what_is_no_answer_is_unreachable_or_an_answer_and_never_another_error(said: bytes) -> None:
+    with raw(said) as url, contextlib.suppress(Unreachable):
+        ask(f"{url}/?token=hunter2", follow=True)
+
+
+def test_an_error_does_not_repeat_the_address_and_holds_no_other_error() -> None:
+    with raw(b"hello\r\n\r\n") as url, pytest.raises(Unreachable) as caught:
+        ask(f"{url}/?token=hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("url", ["", "x", "//x", "file:///etc/passwd", "ftp://x", "HTTP//x", " http://x"])
+def test_an_address_without_http_is_refused_before_anything_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "build_opener", None)
+    with pytest.raises(Unreachable, match="it is no http address"):
+        ask(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///x",
+        pytest.param(
+            "http://[::1/hunter2",
+            marks=pytest.mark.xfail(
+                strict=True, raises=ValueError, reason="BUG 11: Request() stands outside of the try"
+            ),
+        ),
+        "http://x:port/hunter2",
+        "http://x:99999999/hunter2",
+        "http://127.0.0.1:1/hunter2 with space",
+        "http://127.0.0.1:1/hunter2\r\nX: y",
+        "http://\udcff/hunter2",
+        "http://" + "a" * 300 + ".example/hunter2",
+        "http://hunter2..example/",
+    ],
+)
+def test_an_address_that_nobody_has_is_unreachable_and_not_repeated(url: str) -> None:
+    with pytest.raises(Unreachable) as caught:
+        ask(url, seconds=3)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_nobody_there_is_unreachable() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        ask(f"http://127.0.0.1:{port}/", seconds=2)
+
+
+def test_the_method_is_the_one_asked_for() -> None:
+    with Fake(b"hello") as fake:
+        assert ask(fake.url + HEALTH, method="PUT").status == 501
