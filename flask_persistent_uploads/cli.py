@@ -117,10 +117,12 @@ def setup(
     wanted = Wanted(
         bucket=settings.s3_bucket or "my-bucket",
         region=settings.s3_region or "us-east-1",
-        account=account or "<account id>",
+        endpoint=settings.s3_endpoint_url,
         prefix=settings.prefix,
         path=path.rstrip("/"),
     )
+    if not wanted.path.startswith("/"):
+        raise click.UsageError("--path is where a disk is mounted, such as /var/data.")
     if do_it:
         if kind not in {"s3", "r2"}:
             raise click.UsageError(f"--apply is for buckets: what {kind} needs is set in the host's dashboard.")

@@ -415,13 +415,11 @@ def test_an_unknown_name_is_one_warning_with_the_nearest_right_one(
     assert warning.getMessage() == f"{wrong} is not a setting of this extension: did you mean {near}?"
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 15: the message says UPLOADS_PLATFORM whatever the name")
 def test_an_unknown_platform_is_named_by_the_variable_it_was_set_in(make_app: MakeApp) -> None:
     with pytest.raises(ConfigError, match="DOCUMENTS_PLATFORM is 'rendr'"):
         make_app(Uploads(name="documents"), DOCUMENTS_PLATFORM="rendr")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 15: a wrong platform hides what is wrong with the backend")
 def test_an_unknown_platform_is_told_beside_the_other_mistakes(make_app: MakeApp) -> None:
     with pytest.raises(ConfigError) as caught:
         make_app(UPLOADS_PLATFORM="rendr", UPLOADS_BACKEND="s3", UPLOADS_MAX_FILES="many")

@@ -347,7 +347,6 @@ def test_what_is_made_from_a_key_of_our_own_is_plain_text(spell: Callable[[str],
 
 
 @pytest.mark.parametrize("spell", [copy.copy, copy.deepcopy, lambda key: pickle.loads(pickle.dumps(key))])
-@pytest.mark.xfail(strict=True, reason="BUG 9: a copy of a key of our own is one")
 def test_a_copy_of_a_key_of_our_own_is_plain_text(spell: Callable[[str], str]) -> None:
     with pytest.raises(InvalidKey):
         keys.check(spell(OWN))

@@ -49,7 +49,7 @@ _REFUSALS = {
     "AllAccessDisabled": "the account is disabled",
     "InvalidAccessKeyId": "the access key is not known there; correct UPLOADS_S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret does not fit the access key; correct UPLOADS_S3_SECRET_ACCESS_KEY",
-    "ExpiredToken": "the temporary credentials have ended",
+    "ExpiredToken": "the temporary credentials have ended; renew UPLOADS_S3_SESSION_TOKEN and both keys",
     "InvalidToken": "the session token does not fit; correct UPLOADS_S3_SESSION_TOKEN",
     "RequestTimeTooSkewed": "the clock of this machine is wrong by more than 15 minutes",
     "NoSuchBucket": "there is no such bucket; make it, or correct UPLOADS_S3_BUCKET",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..backends.base import Backend
+from ..errors import BackendRefused
 
 if TYPE_CHECKING:
     from ..backends.s3 import S3Backend
@@ -63,7 +64,7 @@ def sweeps(rules: Sequence[Rule], prefix: str) -> bool:
         rule.get("Status") == "Enabled"
         and "AbortIncompleteMultipartUpload" in rule
         and set(_conditions(rule)) <= {"Prefix"}
-        and f"{prefix}/".startswith(_start_of(rule))
+        and f"{prefix}/".startswith(str(_conditions(rule).get("Prefix", "")))
         for rule in rules
     )
 
@@ -71,9 +72,11 @@ def sweeps(rules: Sequence[Rule], prefix: str) -> bool:
 def deletes(rules: Sequence[Rule], prefix: str) -> str | None:
     """The name of a rule that deletes files below ``prefix`` by their age, if there is one."""
     for rule in rules:
-        start, by_age = _start_of(rule), {"Days", "Date"} & set(rule.get("Expiration", ()))
+        conditions, by_age = _conditions(rule), {"Days", "Date"} & set(rule.get("Expiration", ()))
+        start = str(conditions.get("Prefix", ""))
         overlaps = f"{prefix}/".startswith(start) or start.startswith(f"{prefix}/")
-        if rule.get("Status") == "Enabled" and by_age and overlaps:
+        tagged = {"Tag", "Tags"} & set(conditions)  # as no file of ours is
+        if rule.get("Status") == "Enabled" and by_age and overlaps and not tagged:
             return str(rule.get("ID", "without a name"))
     return None
 
@@ -81,11 +84,15 @@ def deletes(rules: Sequence[Rule], prefix: str) -> str | None:
 def _conditions(rule: Rule) -> dict[str, Any]:
     """What must hold for a rule to count: a prefix, and perhaps more."""
     where = dict(rule.get("Filter") or {"Prefix": rule.get("Prefix", "")})
-    return {**where, **where.pop("And", {})}
+    both = where.pop("And", {})
+    return {**where, **both}
 
 
-def _start_of(rule: Rule) -> str:
-    return str(_conditions(rule).get("Prefix", ""))
+def _in_todays_form(rule: Rule) -> Rule:
+    """A rule that is put beside one with a ``Filter`` must have one as well."""
+    if "Filter" in rule or "Prefix" not in rule:
+        return rule
+    return {**{name: part for name, part in rule.items() if name != "Prefix"}, "Filter": {"Prefix": rule["Prefix"]}}
 
 
 _NOT_ALLOWED = {"AccessDenied", "MethodNotAllowed", "NotImplemented"}
@@ -134,7 +141,7 @@ class Bucket:
         """Add a rule to those that are there."""
         found = self._lifecycle()
         kept = {name: found[name] for name in ("TransitionDefaultMinimumObjectSize",) if name in found}
-        rules = {"Rules": [*found.get("Rules", ()), rule]}
+        rules = {"Rules": [*map(_in_todays_form, found.get("Rules", ())), rule]}
         self._ask("put_bucket_lifecycle_configuration", LifecycleConfiguration=rules, **kept)
 
     def _lifecycle(self) -> Mapping[str, Any]:
@@ -151,6 +158,8 @@ class Bucket:
                 code = error.response["Error"]["Code"]
                 if code in absent:
                     return None
+                if code == "BucketAlreadyExists":
+                    raise BackendRefused("This bucket is somebody else's: choose another name.") from error
                 if code in _NOT_ALLOWED:
                     raise NotAllowed(operation) from error
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -22,11 +23,11 @@ store, or on an empty one, is an alarm in the log."""
 
 
 class Wanted(NamedTuple):
-    """``bucket``, ``region``, ``account`` (of Cloudflare) and ``prefix`` for buckets; ``path`` of a disk."""
+    """``bucket``, ``region``, ``endpoint`` (of another than Amazon) and ``prefix``; ``path`` of a disk."""
 
     bucket: str = "my-bucket"
     region: str = "us-east-1"
-    account: str = "<account id>"
+    endpoint: str | None = None
     prefix: str = "uploads"
     path: str = "/var/data"
 
@@ -47,6 +48,7 @@ def sections(kind: str, wanted: Wanted) -> Iterator[Section]:
         )
         yield Section("CORS rules of the bucket, cors.json", _json({"CORSRules": [dict(buckets.CORS_RULE)]}))
         yield Section("Lifecycle of the bucket, lifecycle.json", _json({"Rules": [buckets.sweep(wanted.prefix)]}))
+    if kind == "s3" and wanted.endpoint is None:
         yield Section("By Amazon's command line, unless --apply does it", _aws(wanted))
     if kind == "r2":
         yield Section("The API token", f"Object Read & Write, for the bucket {wanted.bucket} alone")
@@ -64,10 +66,11 @@ def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, s
         "UPLOADS_S3_ACCESS_KEY_ID": "<access key id>",
         "UPLOADS_S3_SECRET_ACCESS_KEY": "<secret access key>",
     }
-    endpoint = f"https://{wanted.account}.r2.cloudflarestorage.com"
+    endpoint = {"UPLOADS_S3_ENDPOINT_URL": wanted.endpoint} if wanted.endpoint else {}
+    account = {"UPLOADS_S3_ENDPOINT_URL": "https://<account id>.r2.cloudflarestorage.com"}
     tables: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-        "s3": ({"UPLOADS_S3_BUCKET": wanted.bucket, "UPLOADS_S3_REGION": wanted.region}, keys),
-        "r2": ({"UPLOADS_S3_BUCKET": wanted.bucket, "UPLOADS_S3_ENDPOINT_URL": endpoint}, keys),
+        "s3": ({"UPLOADS_S3_BUCKET": wanted.bucket, "UPLOADS_S3_REGION": wanted.region, **endpoint}, keys),
+        "r2": ({"UPLOADS_S3_BUCKET": wanted.bucket, **(endpoint or account)}, keys),
         "cloudinary": ({}, {"CLOUDINARY_URL": "cloudinary://<api key>:<api secret>@<cloud name>"}),
         "imagekit": (
             {"IMAGEKIT_URL_ENDPOINT": "https://ik.imagekit.io/<id>"},
@@ -160,8 +163,16 @@ def plan(bucket: Bucket) -> list[Step]:
             lambda rules: buckets.sweeps(rules, prefix),
             lambda: bucket.add_lifecycle(buckets.sweep(prefix)),
         ),
-        Step("write the store's marker, unless it is there", lambda: marker.establish(bucket.backend)),
+        _marker(bucket, exists=exists),
     ]
+
+
+def _marker(bucket: Bucket, *, exists: bool) -> Step:
+    text = "write the store's marker"
+    with contextlib.suppress(BackendError):  # of which the step will say more
+        if exists and marker.read(bucket.backend) is not None:
+            return Step(f"{text}: done before")
+    return Step(text, lambda: marker.establish(bucket.backend))
 
 
 def _rules(

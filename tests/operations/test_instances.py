@@ -297,7 +297,6 @@ def test_every_question_asks_past_the_caches() -> None:
     assert headers["Accept"] == "application/json"
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 8: control signs of an answer are kept, and printed by the command")
 def test_control_signs_of_a_hostile_answer_do_not_reach_the_terminal() -> None:
     hostile = answer("a\x1b[2J", "s\x1b]0;x\x07", problem="\x1b[31mall is well\r\n", backend="local\x00")
     found = ask(hostile, times=1)

@@ -159,7 +159,6 @@ def test_after_a_thousand_starts_the_marker_is_small(local: LocalBackend) -> Non
     assert len(content(local)) < 32_000
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 7: each look signs anew, three times")
 def test_who_signs_is_kept_even_if_the_clocks_of_all_others_are_fast() -> None:
     late = datetime.now(timezone.utc) + timedelta(days=365)
     found = Marker("a", NOW, {f"{number:012x}": Seen("render", late) for number in range(200)})

@@ -269,9 +269,6 @@ def test_a_hundred_first_requests_at_once_harm_nobody(make_disk: Callable[..., F
     assert len(found.instances) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG 12: the first request, and each health, fails where no thread can be started"
-)
 def test_where_no_thread_can_be_started_the_app_serves_all_the_same(
     make_disk: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +338,6 @@ def test_health_is_where_the_url_prefix_says(make_live: Callable[..., Flask]) ->
     assert app.test_client().get(HEALTH).status_code == 404
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 1: the rule of health merges slashes, by a redirect to the client's Host")
 @pytest.mark.parametrize("path", ["/uploads//_health", "/uploads///_health"])
 def test_no_spelling_of_health_redirects_to_a_host_that_the_client_names(
     path: str, make_live: Callable[..., Flask]
@@ -517,7 +513,6 @@ def test_a_disk_that_is_full_to_others_is_a_503_though_a_byte_of_ours_still_fits
     assert seen["store"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 16: a probe that cannot be deleted is left by every look, for ever")
 def test_where_nothing_may_be_deleted_no_look_leaves_another_file(make_live: Callable[..., Flask]) -> None:
     app = make_live()
     backend = counting(app)

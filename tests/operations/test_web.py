@@ -130,12 +130,7 @@ def test_an_address_without_http_is_refused_before_anything_is_asked(url: str, m
     [
         "http://",
         "http:///x",
-        pytest.param(
-            "http://[::1/hunter2",
-            marks=pytest.mark.xfail(
-                strict=True, raises=ValueError, reason="BUG 11: Request() stands outside of the try"
-            ),
-        ),
+        "http://[::1/hunter2",
         "http://x:port/hunter2",
         "http://x:99999999/hunter2",
         "http://127.0.0.1:1/hunter2 with space",

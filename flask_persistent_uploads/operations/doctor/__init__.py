@@ -16,7 +16,7 @@ _SHOWN = 4  # signs of a secret
 _SECRETIVE = ("_api_key", "_access_key_id", "_public_key")
 
 #: Without these no file can be stored or seen.
-_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "read", "link", "space"}
+_NEEDED = {"configuration", "sdk", "folder", "service", "clock_skew", "region", "save", "stat", "read", "link", "space"}
 
 
 class Setting(NamedTuple):

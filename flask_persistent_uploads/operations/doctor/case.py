@@ -45,8 +45,13 @@ def unbroken(check: Callable[[], Finding | None]) -> Finding | None:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - a broken disk or a third party's backend may raise anything
-        kind = type(error).__name__
-        return failure(f"What is looked at fails in an unforeseen way ({kind})", "see the log of the host or service")
+        return unforeseen(error)
+
+
+def unforeseen(error: Exception) -> Finding:
+    """Its text is not repeated: it may hold a secret."""
+    kind = type(error).__name__
+    return failure(f"What is looked at fails in an unforeseen way ({kind})", "see the log of the host or service")
 
 
 @dataclass(slots=True)

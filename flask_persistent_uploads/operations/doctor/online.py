@@ -15,15 +15,17 @@ from urllib.parse import urlsplit
 from ... import keys
 from ...backends import remote
 from ...backends.base import Backend
-from ...errors import BackendError, BackendFull, BackendRefused
+from ...errors import BackendError, BackendFull, BackendRefused, UploadRejected
 from .. import marker, web
 from ..bucket import Bucket, NotAllowed, deletes, sweeps
-from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, unbroken, warning
+from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, unbroken, unforeseen, warning
 from .offline import store as is_the_store
 
 Named = tuple[str, Finding]
 
-_STEP, _LAST = 6.0, 3.0  # seconds for one call to the store, and for the removal after one that failed
+_STEP, _LAST = 5.0, 2.0  # seconds for one call to the store, and for the removal after one that failed
+_LOOKS, _BETWEEN_LOOKS = 6, 0.5  # seconds between
+_GIVEN = 200
 _SKEWED, _WRONG = 60, 900  # seconds: S3 refuses what was signed 15 minutes from now
 _EXPIRES = 300
 _SIGNATURE = re.compile(r"((?:X-Amz-Signature|signature|ik-s)=[^&]*)([^&])")
@@ -42,10 +44,12 @@ class Trial:
         self._signed_at = int(time.time())
         self._door: web.Answer | None = None
         self._may_be_there = False
+        self._out_of_reach = False
+        self._error: Exception | None = None
         self._folders = _missing_folders(backend.filesystem_path(self.key))
 
     def run(self) -> list[Named]:
-        """Name and finding of each check that applies. Nothing is left in the store."""
+        """Name and finding of each check that applies. Nothing is left in the store, or it is said what."""
         try:
             saved = self._until_failure(self.service, self.clock_skew, self.region, self.save)
             if _failed(saved):
@@ -60,11 +64,12 @@ class Trial:
                 self.cors,
                 self.store,
             )
-            return saved + seen + self._all(self.missing_file, self.listing, self.lifecycle, self.delete)
+            around = [self.listing, self.lifecycle, self.delete]
+            if self.stat.__name__ not in _failed(seen):  # who may not read is refused for what is missing as well
+                around.insert(0, self.missing_file)
+            return saved + seen + self._all(*around)
         finally:
-            if self._may_be_there:
-                with contextlib.suppress(Exception):  # what is left was told by the check that failed
-                    remote.within(_LAST, lambda: self.backend.delete(self.key))
+            self._remove()
             for folder in self._folders:
                 with contextlib.suppress(OSError):  # it was not made, or somebody uses it by now
                     folder.rmdir()
@@ -85,7 +90,8 @@ class Trial:
     def clock_skew(self) -> Finding | None:
         """This machine's clock is the service's: what is signed has a date."""
         try:
-            theirs = parsedate_to_datetime(self._door.headers["Date"]) if self._door else None
+            fresh = self._door is not None and "Age" not in self._door.headers  # else it is the date of a cache
+            theirs = parsedate_to_datetime(self._door.headers["Date"]) if self._door and fresh else None
         except (KeyError, TypeError, ValueError):
             theirs = None
         if theirs is None:
@@ -121,21 +127,18 @@ class Trial:
 
         self._may_be_there = True
         answer = self._try("s3:PutObject", call, "A file can be saved")
-        if answer.verdict == FAILURE and "in time" in answer.seen:
-            return answer._replace(seen=f"{answer.seen}; if the file arrives yet, {self.key} is left there")
+        if isinstance(self._error, (BackendRefused, BackendFull, UploadRejected)):  # who refuses has stored nothing
+            self._may_be_there = False
+        elif answer.verdict == FAILURE and (not self._remove() or "in time" in answer.seen):
+            return answer._replace(seen=f"{answer.seen}; {self._place} may be left there")
         return answer
 
     # -- the file in the store
 
     def stat(self) -> Finding:
-        found = None
-
-        def call() -> None:
-            nonlocal found
-            found = self.backend.stat(self.key)
-
-        answer = self._try("s3:GetObject", call, "The store knows the file and its size")
-        if answer.verdict != FAILURE and (found is None or found.size != len(self.content)):
+        """The store knows the file. A search may lag behind."""
+        answer = self._try("s3:GetObject", self._known, "The store knows the file and its size")
+        if answer.verdict != FAILURE and not self._soon(lambda: self._known() == len(self.content)):
             return failure("The store does not know the file that was just saved", "see if another program removes it")
         return answer
 
@@ -161,28 +164,25 @@ class Trial:
 
     def link(self) -> Finding | None:
         """The direct url gives the file."""
-        url = self._url("GET")
-        return self._expect(url, {}, 200, self.content, "The direct url gives the file") if url else None
+        return self._expect("GET", {}, 200, self.content, "The direct url gives the file")
 
     def link_by_head(self) -> Finding | None:
-        url = self._url("HEAD")
-        return self._expect(url, {}, 200, b"", "It answers HEAD", method="HEAD") if url else None
+        return self._expect("HEAD", {}, 200, b"", "It answers HEAD")
 
     def link_by_range(self) -> Finding | None:
-        url = self._url("GET")
-        part = {"Range": "bytes=6-12"}
-        return self._expect(url, part, 206, self.content[6:13], "It gives a range of bytes") if url else None
+        return self._expect("GET", {"Range": "bytes=6-12"}, 206, self.content[6:13], "It gives a range of bytes")
 
     def tampering(self) -> Finding | None:
-        """An altered signature opens nothing."""
+        """An altered signature opens nothing, and none opens nothing either."""
         url = self._url("GET") or ""
         other, found = _SIGNATURE.subn(lambda match: match[1] + ("0" if match[2] != "0" else "1"), url, count=1)
         if not found:
             return None
-        status = self._status(other, {})
-        if status == 200:
-            seen = "A link with an altered signature still gives the file: it is public"
-            return failure(seen, "make the bucket or the files private")
+        remedy = "make the bucket or the files private"
+        if self._status(other) == _GIVEN:
+            return failure("A link with an altered signature still gives the file: it is public", remedy)
+        if self._status(url.partition("?")[0]) == _GIVEN:
+            return failure("Anybody can read files without a signed link", remedy)
         return ok("An altered link is refused")
 
     def cors(self) -> Finding | None:
@@ -196,14 +196,18 @@ class Trial:
             return warning(f"The direct url gave no answer: {error}", "try again")
         if answer.headers.get("Access-Control-Allow-Origin") in {"*", "null"}:
             return ok("Pages may fetch files by script")
-        remedy = "flask uploads setup s3 --apply" if self.bucket else "allow the origin * for GET and HEAD there"
-        return warning("Pages cannot fetch files by script: no CORS rule allows the origin *", remedy)
+        if self.bucket is None:
+            return warning(
+                "Pages cannot fetch files by script", f"show them in <img>; {self.backend.name} decides this"
+            )
+        seen = "Pages cannot fetch files by script: no CORS rule allows the origin *"
+        return warning(seen, "flask uploads setup s3 --apply")
 
     def listing(self) -> Finding | None:
         """Nobody lists the bucket without credentials."""
         if self.bucket is None:
             return None
-        if self._status(f"{self.bucket.backend.api_url}?list-type=2&max-keys=1", {}) == 200:
+        if self._status(f"{self.bucket.backend.api_url}?list-type=2&max-keys=1") == _GIVEN:
             return failure("Anybody can list the bucket, and so find every file", "take s3:ListBucket from everybody")
         return ok("Strangers cannot list the bucket")
 
@@ -238,13 +242,43 @@ class Trial:
         answer = self._try("s3:DeleteObject", lambda: self.backend.delete(self.key), "A file can be deleted")
         self._may_be_there = False
         if answer.verdict == FAILURE:
-            return answer._replace(seen=f"{answer.seen}; {self.key} is left there")
+            return answer._replace(seen=f"{answer.seen}; {self._place} is left there")
+        if not self._soon(lambda: self._known() is None):
+            return failure(f"A file that was deleted is still there: {self._place}", "see the service's status page")
         return answer
 
     # -- inside
 
     def _read_marker(self) -> None:
         self.case.marker = marker.read(self.backend)
+
+    def _remove(self) -> bool:
+        """Whether nothing is left, as far as can be known."""
+        if self._may_be_there:
+            with contextlib.suppress(Exception):  # it is said that the file may be left
+                remote.within(_LAST, lambda: self.backend.delete(self.key))
+                self._may_be_there = False
+        return not self._may_be_there
+
+    def _known(self) -> int | None:
+        """The size of the file, by the store."""
+        found = self.backend.stat(self.key)
+        return found.size if found else None
+
+    def _soon(self, holds: Callable[[], bool]) -> bool:
+        """Whether something holds within a few seconds: the search of some services lags behind."""
+        for _ in range(_LOOKS):
+            try:
+                if remote.within(_STEP, holds):
+                    return True
+            except BackendError:  # nobody can tell, which is another check's to say
+                return True
+            time.sleep(_BETWEEN_LOOKS)
+        return False
+
+    @property
+    def _place(self) -> str:
+        return f"{self.bucket.backend.prefix}/{self.key}" if self.bucket else self.key
 
     def _until_failure(self, *checks: Callable[[], Finding | None]) -> list[Named]:
         findings: list[Named] = []
@@ -264,15 +298,25 @@ class Trial:
         return f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/" if url else None
 
     def _url(self, method: str) -> str | None:
+        """The direct url; ``None`` if there is none, or none that is reached from here."""
+        if self._out_of_reach:
+            return None
         return self.backend.url(self.key, signed_at=self._signed_at, expires_in=_EXPIRES, method=method)
 
     def _try(self, action: str, call: Callable[[], object], success: str) -> Finding:
         """What comes of a call that needs the permission ``action``, where the store is a bucket."""
         try:
             remote.within(_STEP, call)
-        except BackendError as error:
-            return self._trouble(error, action)
-        return ok(success)
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+            self._error = error
+        else:
+            return ok(success)
+        if isinstance(self._error, BackendError):
+            return self._trouble(self._error, action)
+        if isinstance(self._error, UploadRejected):
+            seen = str(self._error.description).rstrip(".")
+            return failure(seen, "see the limits of the service and of its plan")
+        return unforeseen(self._error)
 
     def _trouble(self, error: BackendError, action: str) -> Finding:
         text = str(error.description)
@@ -289,14 +333,16 @@ class Trial:
         full = isinstance(error, BackendFull)
         return failure(remedy, "make room there" if full else "try again, and see the service's status page")
 
-    def _expect(
-        self, url: str, headers: dict[str, str], status: int, body: bytes, success: str, *, method: str = "GET"
-    ) -> Finding:
+    def _expect(self, method: str, headers: dict[str, str], status: int, body: bytes, success: str) -> Finding | None:
+        url = self._url(method)
+        if url is None:
+            return None
         try:
             answer = web.ask(url, method=method, headers=headers, seconds=_STEP)
         except web.Unreachable as error:
             seen = f"The direct url gives no answer: {error}"
             if self.case.settings.s3_public_endpoint_url is not None:  # for browsers; it need not be reached from here
+                self._out_of_reach = True
                 return warning(seen, f"ask {self.case.variables}S3_PUBLIC_ENDPOINT_URL from where browsers are")
             return failure(seen, "see the endpoint that browsers reach")
         if answer.status != status:
@@ -306,9 +352,9 @@ class Trial:
             return failure("The direct url gives other bytes than were saved", "see what stands before the store")
         return ok(success)
 
-    def _status(self, url: str, headers: dict[str, str]) -> int:
+    def _status(self, url: str) -> int:
         try:
-            return web.ask(url, headers=headers, seconds=_STEP).status
+            return web.ask(url, seconds=_STEP).status
         except web.Unreachable:
             return 0
 
@@ -318,5 +364,6 @@ def _missing_folders(path: Path | None) -> list[Path]:
     return [folder for folder in path.parents if not folder.exists()] if path is not None else []
 
 
-def _failed(findings: Sequence[Named]) -> bool:
-    return any(finding.verdict == FAILURE for _, finding in findings)
+def _failed(findings: Sequence[Named]) -> set[str]:
+    """The names of the checks that failed."""
+    return {name for name, finding in findings if finding.verdict == FAILURE}

@@ -94,11 +94,6 @@ class Report:
         return dict(found)
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A promise that is not kept yet: once it is, the mark has to go."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def healthy(**config: Any) -> Flask:
     """An app that nothing is wrong with, in the working folder; ``config`` is its own."""
     app = Flask("healthy", root_path=str(Path.cwd()), instance_path=str(Path.cwd() / "instance"))
