@@ -124,7 +124,6 @@ class TestApply:
         assert again[0].output.count("  ok ") >= 3
         assert {result.output.splitlines()[-1] for result in [first, *again]} == {first.output.splitlines()[-1]}
 
-    @pytest.mark.xfail(strict=True, reason="the step of the marker is always planned")
     def test_where_all_is_done_nothing_is_asked(self, server: Servant, bucket: str) -> None:
         with Door(server, bucket=bucket) as door:
             apply(door, "--yes")
@@ -375,7 +374,6 @@ class TestPrinted:
         )
         assert (found["UPLOADS_S3_BUCKET"], found["UPLOADS_S3_REGION"]) == ("other", "us-west-2")
 
-    @pytest.mark.xfail(strict=True, reason="BUG: the endpoint is left out, and so the app would ask Amazon")
     def test_another_service_of_s3_keeps_its_endpoint(self) -> None:
         found = variables(section(printed("s3", UPLOADS_S3_ENDPOINT_URL="https://minio.example"), "The environment"))
         assert found.get("UPLOADS_S3_ENDPOINT_URL") == "https://minio.example"

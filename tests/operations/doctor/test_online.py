@@ -429,12 +429,6 @@ BREAKS = {
 }
 
 
-BUGS = {
-    "expired token": pytest.mark.xfail(strict=True, reason="BUG: the remedy names no variable"),
-    "gone at once": pytest.mark.xfail(strict=True, reason="BUG: the headline says that uploads survive"),
-}
-
-
 class TestOneThingIsWrongWithABucket:
     """The report names that and nothing else."""
 
@@ -456,9 +450,7 @@ class TestOneThingIsWrongWithABucket:
         ]
         assert troubles(report) == {}
 
-    @pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=BUGS[name]) if name in BUGS else name for name in BREAKS]
-    )
+    @pytest.mark.parametrize("name", BREAKS)
     def test_what_goes_wrong_on_the_way_is_named_by_its_check(self, server: Servant, doctor: Doctor, name: str) -> None:
         broken = BREAKS[name]
         with Door(server, where(broken.matches, broken.behaviour(server), forward(server.url))) as door:
@@ -475,12 +467,7 @@ class TestOneThingIsWrongWithABucket:
         ("known", "check", "says"),
         [
             (READER, "save", r"The permission s3:PutObject is missing -> allow .* on arn:aws:s3:::proof/uploads/\*"),
-            pytest.param(
-                WRITER,
-                "stat",
-                r"The permission s3:GetObject is missing -> allow .* on arn:aws:s3:::proof/uploads/\*",
-                marks=pytest.mark.xfail(strict=True, reason="BUG: s3:ListBucket is said to be missing as well"),
-            ),
+            (WRITER, "stat", r"The permission s3:GetObject is missing -> allow .* on arn:aws:s3:::proof/uploads/\*"),
             (
                 NO_LIST,
                 "missing file",
@@ -570,7 +557,6 @@ class TestOneThingIsWrongWithABucket:
         assert said.startswith("Anybody can list the bucket")
         assert door.left() == []
 
-    @pytest.mark.xfail(strict=True, reason="BUG: the link is never asked for without its query")
     def test_a_bucket_that_anybody_may_read_is_a_failure(self, server: Servant, doctor: Doctor) -> None:
         """Its wrong signatures are refused all the same: it is asked without any."""
         bucket = server.new_bucket()
@@ -608,7 +594,6 @@ class TestOneThingIsWrongWithABucket:
             assert "delete it" in the_one(doctor(door.settings()), "store")
         assert door.left() == []
 
-    @pytest.mark.xfail(strict=True, reason="BUG: delete is believed")
     def test_a_file_that_is_still_there_after_its_deletion_is_told(self, server: Servant, doctor: Doctor) -> None:
         with Door(server, where(of("DELETE", by_key), answer(204), forward(server.url))) as door:
             said = the_one(doctor(door.settings()), "delete")
@@ -623,7 +608,6 @@ class TestOneThingIsWrongWithABucket:
             pytest.param(
                 False,
                 id="the deletion is refused",
-                marks=pytest.mark.xfail(strict=True, reason="BUG: what may be left is told after a timeout alone"),
             ),
         ],
     )
@@ -655,7 +639,6 @@ class TestOneThingIsWrongWithABucket:
         assert "'tidy' deletes uploads by their age -> remove that rule" in the_one(report, "lifecycle")
         assert report["headline"].startswith("UPLOADS WILL BE LOST. ")
 
-    @pytest.mark.xfail(strict=True, reason="BUG: each of the five ways to ask the link is tried and told")
     def test_an_endpoint_of_browsers_that_is_not_reached_from_here_is_one_warning(
         self, server: Servant, doctor: Doctor
     ) -> None:
@@ -765,7 +748,6 @@ class TestOtherServices:
         assert report["failures"] == 0
         assert (sent(service), kept(service)) == (1, [])
 
-    @pytest.mark.xfail(strict=True, reason="BUG: the advice cannot be followed there")
     def test_a_private_cloud_is_not_told_to_set_what_it_cannot(
         self, cloudinary: FakeCloudinary, doctor: Doctor
     ) -> None:
@@ -793,7 +775,6 @@ class TestOtherServices:
         the_one(doctor(settings_for(service)), "save")
         assert kept(service) == []
 
-    @pytest.mark.xfail(strict=True, reason="BUG: what is rejected is no BackendError")
     def test_a_file_that_is_too_large_for_the_plan_is_told(self, service: Service, doctor: Doctor) -> None:
         limits = service.accounts["demo"].max_bytes
         limits.update(dict.fromkeys(limits, 1))
@@ -821,7 +802,6 @@ class TestOtherServices:
         assert first in {"link", "read"}
         assert kept(service) == []
 
-    @pytest.mark.xfail(strict=True, reason="BUG: one stat at once decides")
     def test_a_file_that_the_search_does_not_find_yet_is_no_failure(
         self, imagekit: FakeImageKit, doctor: Doctor
     ) -> None:
@@ -903,7 +883,6 @@ class TestThirdParties:
         assert check in troubles(report)
         assert len(Odd.files) == (method == "delete")
 
-    @pytest.mark.xfail(strict=True, reason="BUG: what is left is told of a BackendError alone")
     def test_what_it_does_not_delete_is_told(self, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Odd, "where", "delete")
         said = troubles(doctor({"UPLOADS_BACKEND": f"{__name__}:Odd"}))["delete"]["seen"]
@@ -1001,7 +980,6 @@ def ends(server: Servant, tmp_path_factory: pytest.TempPathFactory) -> Mapping[s
 
 
 SLOW = (DEAD[-1], "cloudinary", "imagekit")
-CLOSE = pytest.mark.xfail(strict=False, reason="BUG: 9.4 s where nothing else runs: 6 for the save, 3 for the removal")
 
 
 class TestTime:
@@ -1010,7 +988,7 @@ class TestTime:
         assert (run.code, run.output.startswith("Uploads survive: ")) == (0, True)
         assert run.seconds < 3
 
-    @pytest.mark.parametrize("kind", [*DEAD[:-1], *(pytest.param(kind, marks=CLOSE) for kind in SLOW)])
+    @pytest.mark.parametrize("kind", [*DEAD[:-1], *SLOW])
     def test_a_service_that_is_dead_is_told_in_less_than_ten(self, ends: Mapping[str, Run], kind: str) -> None:
         run = ends[kind]
         print(f"{kind}: {run.seconds:.2f} s")
@@ -1020,7 +998,6 @@ class TestTime:
         assert re.findall(r"^failure +(\w+)", run.output, re.MULTILINE) == [first]
         assert run.seconds < 10
 
-    @pytest.mark.xfail(strict=True, reason="BUG: 6 s for each of five requests")
     def test_an_endpoint_of_browsers_that_never_answers_takes_less_than_ten(self, ends: Mapping[str, Run]) -> None:
         run = ends["browsers' endpoint"]
         print(f"browsers' endpoint: {run.seconds:.2f} s")
