@@ -71,6 +71,8 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
     logger = logging.getLogger("flask_persistent_uploads")
     context.call_on_close(partial(logger.setLevel, logger.level))
     logger.setLevel(logging.CRITICAL)  # what the app would say at its start, the report says better
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url is the address of the app, which begins with http:// or https://.")
     if url is not None:
         from .operations.instances import survey
 
@@ -113,7 +115,8 @@ def setup(
         given["S3_ENDPOINT_URL"] = f"https://{account}.r2.cloudflarestorage.com"
     settings, problems = config.read({f"UPLOADS_{name}": value for name, value in given.items()}, os.environ)
     if problems:
-        raise click.ClickException("\n".join(problems))
+        text = "\n".join(problems)
+        raise click.ClickException(text.replace("UPLOADS_S3_BUCKET is", "--bucket is") if bucket else text)
     wanted = Wanted(
         bucket=settings.s3_bucket or "my-bucket",
         region=settings.s3_region or "us-east-1",
@@ -228,6 +231,7 @@ def _survey_as_text(survey: Survey) -> str:
             answers = survey.times[one.id, one.store]
             text = f"store {number}, {one.store} ({one.backend}): instance {one.id}, {counted(answers, 'answer')}"
             lines += _wrapped(text, "  ", width, hanging="  ")
+    lines += _wrapped(f"-> {survey.remedy}", "  ", width, hanging="   ") if survey.remedy else []
     for kind, times in survey.failures.most_common():
         lines += _wrapped(f"{times} times: {kind}", "  ", width)
     return "\n".join(lines)
@@ -249,7 +253,7 @@ def _apply(settings: Settings, *, yes: bool) -> int:
         steps = plan(bucket) if bucket else []
     except (ConfigError, BackendError) as error:
         raise click.ClickException(str(getattr(error, "description", error))) from error
-    click.echo(f"Plan for {backend}:\n")
+    click.echo("\n".join([*_wrapped(f"Plan for {backend}:", "", _width()), ""]))
     for step in steps:
         click.echo(f"  {'-' if step.do or step.blocked else 'ok'} {step.text}")
     if not yes and any(step.do for step in steps):

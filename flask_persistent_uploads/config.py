@@ -144,6 +144,13 @@ def _bucket(raw: object) -> str:
     return text
 
 
+def _store_id(raw: object) -> str:
+    text = str(raw).strip()
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise ValueError("an id as 'flask uploads doctor' prints it, without quotes")
+    return text
+
+
 def _region(raw: object) -> str:
     text = str(raw).strip()
     if not re.fullmatch(r"[A-Za-z0-9-]+", text):
@@ -229,7 +236,7 @@ class Settings:
     max_files: int = _variable(_between(1, 100_000, "files"), 50)
     timeout: int = _variable(_between(2, 600, "seconds"), 25)
     require_persistent: bool = _variable(_yes, default=False)
-    store_id: str | None = _variable()
+    store_id: str | None = _variable(_store_id)
     platform: str | None = _variable()
     sources: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -238,7 +238,7 @@ class Uploads:
         if verdict.survives is False and backend.name != "memory":
             logger.warning("%s: UPLOADS WILL BE LOST. %s (%s).", self.name, text, backend)
         else:
-            logger.info("%s: files are kept in %s; %s.", self.name, backend, text)
+            logger.info("%s: files are kept in %s%s.", self.name, backend, f"; {text}" if watch.nearby else "")
         return watch
 
     def _save_all(

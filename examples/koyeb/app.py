@@ -91,6 +91,8 @@ def create_app() -> Flask:
     @app.errorhandler(HTTPException)
     def say_it_in_words(error: HTTPException) -> Response:
         words = error.description
+        if error.code is not None and error.code >= 500:  # what it says is for who runs the app, and in the log
+            words = "Your report could not be saved. Try again in a while."
         if isinstance(error, RequestEntityTooLarge) and not isinstance(error, UploadRejected):
             words = "This is too large: choose a smaller photo."  # Werkzeug's own, beyond MAX_CONTENT_LENGTH
         answer = Response(render_template_string(PAGE, error=words), error.code, mimetype="text/html")

@@ -53,6 +53,8 @@ _REFUSALS = {
     "InvalidToken": "the session token does not fit; correct UPLOADS_S3_SESSION_TOKEN",
     "RequestTimeTooSkewed": "the clock of this machine is wrong by more than 15 minutes",
     "NoSuchBucket": "there is no such bucket; make it, or correct UPLOADS_S3_BUCKET",
+    "InvalidBucketName": "a bucket's name has 3 to 63 lower-case letters, digits and '-'; correct UPLOADS_S3_BUCKET",
+    "404": "this address answers, but not as S3 does; correct UPLOADS_S3_ENDPOINT_URL",
     "PermanentRedirect": "the bucket is in another region; correct UPLOADS_S3_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; correct UPLOADS_S3_REGION",
     "BadDigest": "the content was altered on its way; nothing was stored",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from . import web
 from .verdict import counted
 
 TIMES = 20
+_UNTIL_NEXT_LOOK = 11.0  # seconds: a disk is looked at every 10
 
 
 class Instance(NamedTuple):
@@ -27,6 +29,7 @@ class Instance(NamedTuple):
     alarm: str | None
     problem: str | None
     sees: tuple[str, ...] = ()
+    on_a_disk: bool = False
 
 
 class Survey(NamedTuple):
@@ -38,7 +41,7 @@ class Survey(NamedTuple):
 
     @property
     def stores(self) -> list[list[Instance]]:
-        """Those who share a store: the same marker, and at least one of two finds the other's record in it.
+        """Those who share a store: the same marker, and the others' records in it.
 
         The marker alone does not tell, as a copy of a disk has it too.
         """
@@ -59,11 +62,11 @@ class Survey(NamedTuple):
         """All answers came from instances that work, on one store that lasts."""
         return len(self.stores) == 1 and not self.failures and not self._complaints()
 
-    def _complaints(self) -> list[str]:
-        wiped = "What this store keeps is lost at the next deploy: flask uploads doctor says why, in the app's shell."
-        said = [one.problem or one.alarm or (wiped if one.survives is False else None) for one in self.said.values()]
-        unseen = {one.id for one in self.said.values()} - {one.id for group in self.stores for one in group}
-        return sorted({text for text in said if text} | {f"Instance {one} has not seen its store." for one in unseen})
+    @property
+    def remedy(self) -> str | None:
+        if len(self.stores) < 2:
+            return None
+        return "keep files in one place for all: a bucket or a service (flask uploads setup s3), or run one instance"
 
     def headline(self) -> str:
         stores, who = len(self.stores), counted(self.instances, "instance")
@@ -82,6 +85,14 @@ class Survey(NamedTuple):
             return "1 instance answered, with 1 store."
         return f"{who}, 1 store: they share their files."
 
+    def _complaints(self) -> list[str]:
+        wiped = "What this store keeps is lost at the next deploy: flask uploads doctor says why, in the app's shell."
+        said = [one.problem or one.alarm or (wiped if one.survives is False else None) for one in self.said.values()]
+        unseen = {one.id for one in self.said.values()} - {one.id for group in self.stores for one in group}
+        said += [f"Instance {one} has not seen its store." for one in unseen]
+        complaints = sorted({text for text in said if text})
+        return [*complaints, "Some requests had no answer."] if complaints and self.failures else complaints
+
     def as_json(self) -> dict[str, Any]:
         return {
             "headline": self.headline(),
@@ -92,8 +103,19 @@ class Survey(NamedTuple):
 
 
 def survey(url: str, *, times: int = TIMES) -> Survey:
-    """Ask ``url`` (of a health address) ``times`` times, each on a new connection, as a balancer would spread them."""
+    """Ask ``url`` (of a health address) ``times`` times, each on a new connection, as a balancer would spread them.
+
+    Where the first round leaves it open whether a disk is shared or copied, a second one is asked after a while.
+    """
     found = Survey({}, Counter(), Counter())
+    _ask(url, times, found)
+    if len(found.stores) > len({one.store for group in found.stores for one in group}):
+        time.sleep(_UNTIL_NEXT_LOOK)
+        _ask(url, times, found)
+    return found
+
+
+def _ask(url: str, times: int, found: Survey) -> None:
     for _ in range(times):
         try:
             answer = web.ask(url, headers={"Accept": "application/json", "Cache-Control": "no-cache"}, follow=True)
@@ -105,13 +127,14 @@ def survey(url: str, *, times: int = TIMES) -> Survey:
         else:
             found.said[one.id, one.store] = one
             found.times[one.id, one.store] += 1
-    return found
 
 
 def _share(one: Instance, other: Instance) -> bool:
-    if one.store != other.store:
-        return False
-    return one.id == other.id or one.id in other.sees or other.id in one.sees
+    if one.store != other.store or one.id == other.id:
+        return one.store == other.store
+    seen = (one.id in other.sees, other.id in one.sees)
+    # A copy of a disk holds the records of before. A service is looked at seldom: one may not see the other yet.
+    return all(seen) if one.on_a_disk and other.on_a_disk else any(seen)
 
 
 def _instance(answer: Any) -> Instance:
@@ -129,4 +152,5 @@ def _instance(answer: Any) -> Instance:
         alarm=answer["alarm"],
         problem=answer["problem"],
         sees=tuple(sorted(map(str, sees))),
+        on_a_disk=answer["free_bytes"] is not None,
     )

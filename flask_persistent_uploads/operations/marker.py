@@ -118,12 +118,12 @@ def alarm(expected: str | None, marker: Marker | None, instance: str, *, variabl
         return None
     found = f"this one, {marker.id}, was born {ago(marker.since)} ago" if marker else "there is no marker here"
     birth = born_at(expected)
-    age = f" {ago(birth)} ago" if birth else ""
-    meant = f"set {variables}STORE_ID={marker.id}" if marker else f"unset {variables}STORE_ID"
+    age = f" (born {ago(birth)} ago)" if birth else ""
+    meant = f"; only if the change is meant, set {variables}STORE_ID={marker.id}" if marker else ""
     return (
         f"ANOTHER STORE. The store {expected} that this app was set up with{age} is not here; {found}. "
         f"Instance {instance} does not see the files of that store: "
-        f"mount its disk or name its bucket, or, if the change is meant, {meant}"
+        f"mount its disk, or name its bucket, or restore its files if they are lost{meant}"
     )
 
 

@@ -16,7 +16,7 @@ KINDS = ("s3", "r2", "cloudinary", "imagekit", "disk")
 
 _AFTERWARDS = """Then deploy, and in the shell of the service:
 
-flask uploads doctor
+flask --app app uploads doctor
 
 It prints the store's id. Set UPLOADS_STORE_ID to it, and a start on another
 store, or on an empty one, is an alarm in the log."""
@@ -44,7 +44,8 @@ def sections(kind: str, wanted: Wanted) -> Iterator[Section]:
     yield Section("The environment of the app, in the host's dashboard or in .env", "\n".join(lines))
     if kind == "s3":
         yield Section(
-            "What its access key may do, as an IAM policy", _json(buckets.policy(wanted.bucket, wanted.prefix))
+            "What its access key may do, as an IAM policy (--apply wants an administrator's)",
+            _json(buckets.policy(wanted.bucket, wanted.prefix)),
         )
         yield Section("CORS rules of the bucket, cors.json", _json({"CORSRules": [dict(buckets.CORS_RULE)]}))
         yield Section("Lifecycle of the bucket, lifecycle.json", _json({"Rules": [buckets.sweep(wanted.prefix)]}))
@@ -76,9 +77,10 @@ def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, s
             {"IMAGEKIT_URL_ENDPOINT": "https://ik.imagekit.io/<id>"},
             {"IMAGEKIT_PRIVATE_KEY": "<private key>"},
         ),
-        "disk": ({"UPLOADS_DIR": f"{wanted.path}/uploads", "UPLOADS_REQUIRE_PERSISTENT": "true"}, {}),
+        "disk": ({"UPLOADS_DIR": f"{wanted.path}/uploads"}, {}),
     }
     variables, secrets = tables[kind]
+    variables = {**variables, "UPLOADS_REQUIRE_PERSISTENT": "true"}
     if kind in {"s3", "r2"} and wanted.prefix != "uploads":
         variables = {**variables, "UPLOADS_PREFIX": wanted.prefix}
     return variables, secrets

@@ -87,7 +87,8 @@ def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], va
     if mounted_at:
         return f"{remedy}, or set {variables}DIR={mounted_at.rstrip('/')}/uploads, on the volume"
     if platform.volume:
-        return f"{remedy}, or {platform.volume} and set {variables}DIR to a folder below its mount path"
+        where = f"{variables}DIR to a folder below its mount path (nothing is mounted there now)"
+        return f"{remedy}, or {platform.volume} and set {where}"
     if not platform.wiped:
         return f"set {variables}DIR to a folder on a disk, or {remedy.removeprefix('set ')}"
     return remedy

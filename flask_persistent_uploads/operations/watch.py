@@ -25,9 +25,8 @@ from .verdict import Verdict, folder_of, judge
 logger = logging.getLogger("flask_persistent_uploads")
 
 # Seconds for which a look is good: a disk is looked at often, a service seldom (Cloudinary's free plan counts 500
-# calls an hour), and what failed soon again.
-_GOOD = {"near": 10, "far": 300}
-_GOOD_AFTER_FAILURE = {"near": 10, "far": 60}
+# calls an hour), and one that failed soon again.
+_NEAR, _FAR, _FAR_AFTER_FAILURE = 10, 300, 60
 _PATIENCE = 1.0  # seconds that an answer waits for the first look of all
 _STUCK = 60.0  # seconds: a look is a few calls, each of which has an end of its own
 
@@ -52,7 +51,7 @@ class Watch:
         self._environ = environ
         self._variables = f"{name.upper()}_"
         self._folder = folder_of(backend)
-        self._distance = "far" if self._folder is None else "near"
+        self.nearby = self._folder is not None or backend.name == "memory"
         self._awake = False
         self._thread: Thread | None = None
         self._began = 0.0
@@ -131,7 +130,7 @@ class Watch:
             problem = _words(error)
         works = problem is None or (found is None and self._takes_files())
         self._tell(f"UPLOADS DO NOT WORK. {problem}" if problem and not works else problem)
-        good = (_GOOD if problem is None else _GOOD_AFTER_FAILURE)[self._distance]
+        good = _NEAR if self.nearby else _FAR if problem is None else _FAR_AFTER_FAILURE
         answer = self._answer("ok" if works else "failing", found, problem, self._judge(found))
         self._last = Look(answer, time.monotonic() + good)
 
@@ -151,7 +150,7 @@ class Watch:
     ) -> dict[str, Any]:
         alarm = marker.alarm(self.expected, found, self.host.id, variables=self._variables) if found else None
         return {
-            "status": status,
+            "status": "alarm" if alarm and status == "ok" else status,
             "problem": problem,
             "alarm": alarm,
             "backend": self.backend.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Mapping
 from email.message import Message
 from http.client import HTTPException, HTTPMessage
@@ -65,4 +67,15 @@ def ask(
     except BackendTimeout:
         raise Unreachable("it did not answer in time") from None
     except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable(f"it cannot be reached ({type(getattr(error, 'reason', error)).__name__})") from None
+        raise Unreachable(_in_words(getattr(error, "reason", error))) from None
+
+
+def _in_words(reason: object) -> str:
+    words = {
+        socket.gaierror: "there is no host of this name",
+        ConnectionRefusedError: "nothing listens there",
+        ssl.SSLCertVerificationError: "its certificate is not trusted",
+        ssl.SSLError: "it does not speak TLS (is it http in place of https?)",
+        TimeoutError: "it did not answer in time",
+    }
+    return next((text for kind, text in words.items() if isinstance(reason, kind)), "it cannot be reached")

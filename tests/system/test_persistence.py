@@ -119,6 +119,34 @@ def test_two_instances_with_two_folders_are_found_behind_a_balancer_and_with_one
     assert report.returncode == 0
 
 
+def test_a_copy_of_a_disk_is_told_from_the_disk_itself(tmp_path: Path) -> None:
+    """As where a volume was forked, or a snapshot of it restored: the marker is the same, the files are not."""
+    one, two = tmp_path / "1", tmp_path / "2"
+    with Gunicorn(APP, environment=on_render("one", UPLOADS_DIR=str(one)), folder=tmp_path) as first:
+        health(first.url)
+        shutil.copytree(one, two)
+        with (
+            Gunicorn(APP, environment=on_render("two", UPLOADS_DIR=str(two)), folder=tmp_path) as second,
+            RoundRobin(first.url, second.url) as balancer,
+        ):
+            assert health(first.url)["store"] == health(second.url)["store"]
+            report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
+    assert report.stdout.startswith("2 instances, 2 different stores: ")
+    assert report.returncode == 1
+
+
+def test_two_instances_on_one_disk_share_their_files(tmp_path: Path) -> None:
+    disk = {"UPLOADS_DIR": str(tmp_path / "disk")}
+    with (
+        Gunicorn(APP, environment=on_render("one", **disk), folder=tmp_path) as first,
+        Gunicorn(APP, environment=on_render("two", **disk), folder=tmp_path) as second,
+        RoundRobin(first.url, second.url) as balancer,
+    ):
+        report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
+    assert report.stdout.startswith("2 instances, 1 store: they share their files.")
+    assert report.returncode == 0
+
+
 @pytest.mark.parametrize("backend", ["s3", "cloudinary", "imagekit"])
 def test_a_store_that_is_not_the_one_of_the_environment_is_told_on_every_backend(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str

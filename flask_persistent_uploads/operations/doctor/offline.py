@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ... import config
+from ... import config, keys
 from ...backends import missing_sdk
 from .. import marker as markers
 from .. import mounts
@@ -27,17 +27,18 @@ _MADE = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no right clock is earlier 
 _SCARCE = 0.05  # of a disk
 _PATIENT = 60  # seconds: what gunicorn's timeout should be for slow uploads, at least
 
-_START_LINE = "gunicorn app:app -k gthread --threads 8 --workers 2 --timeout 120"
+_OPTIONS = "-k gthread --threads 8 --timeout 120"
 
 
 def configuration(case: Case) -> Finding:
     """The settings make a backend, and each of them is one."""
     problems = [problem for problem in case.problems if problem not in missing_sdk(case.chosen or "")]
+    unknown = list(config.unknown(case.settings, case.name))
     if problems and case.backend is None:
         if len(problems) == 1:
-            return failure(*_halves(problems[0]))
-        return failure(f"{len(problems)} settings are wrong or missing", "\n".join(problems))
-    unknown = list(config.unknown(case.settings, case.name))
+            seen, remedy = _halves(problems[0])
+            return failure(seen, "\n".join([remedy, *unknown]))
+        return failure(f"{len(problems)} settings are wrong or missing", "\n".join([*problems, *unknown]))
     if unknown:
         return warning(f"{counted(len(unknown), 'variable')} not known", "\n".join(unknown))
     return ok(f"{counted(len(case.settings.sources), 'setting')}; files are kept in {case.backend or case.chosen}")
@@ -88,7 +89,7 @@ def store(case: Case) -> Finding | None:
     if case.folder is not None:
         history = f"has survived {counted(found.survived(case.host), 'restart')}"
     else:
-        history = f"was used by {counted(len(found.instances), 'instance')}"
+        history = f"was used by {counted(len(found.instances), 'instance')}" if found.instances else "not used yet"
     seen = f"{found.id}, born {markers.ago(found.since)} ago, {history}"
     notice = f"to have its loss noticed, set {case.variables}STORE_ID={found.id}"
     return ok(seen, notice if case.settings.store_id is None else None)
@@ -114,7 +115,21 @@ def folder(case: Case) -> Finding | None:
             f"mount it for writing, or give it to the app's user (chown {os.geteuid()} {shlex.quote(str(nearest))}), "
             f"or set {case.variables}DIR",
         )
+    if case.settings.dir is not None and not Path(case.settings.dir).is_absolute():
+        seen = f"{case.settings.sources['dir']} is relative: it leads elsewhere where the app is started elsewhere"
+        return warning(seen, f"{case.variables}DIR={case.folder}")
     return ok(f"{case.folder} can be {'written to' if nearest == case.folder else 'made'}")
+
+
+def old_folder(case: Case) -> Finding | None:
+    """No files are left in a folder that is not used any more."""
+    if case.folder is not None or case.backend is None or case.settings.dir is None:
+        return None
+    place = Path(case.settings.dir).absolute()
+    if not place.is_dir() or not any(not entry.name.startswith(keys.RESERVED) for entry in place.iterdir()):
+        return None
+    seen = f"{case.settings.sources['dir']} is set, and {place} holds files, but they are looked for in {case.chosen}"
+    return warning(seen, "copy them as the README says (To switch), then unset it")
 
 
 def checkout(case: Case) -> Finding | None:
@@ -220,7 +235,8 @@ def workers(case: Case) -> Finding | None:
     timeout = options.timeout if options.timeout is not None else 30
     if kind == "sync" and 0 < timeout < _PATIENT:
         return warning(
-            f"{where} starts gunicorn's sync workers, which are killed {timeout} s into a slow upload", _START_LINE
+            f"{where} starts gunicorn's sync workers, which are killed {timeout} s into a slow upload",
+            f"start gunicorn with {_OPTIONS}",
         )
     return ok(f"{where} starts gunicorn's {kind} workers, with a timeout of {timeout} s")
 
@@ -264,6 +280,7 @@ CHECKS: tuple[Check, ...] = (
     platform,
     persistence,
     folder,
+    old_folder,
     space,
     checkout,
     static,
@@ -304,7 +321,7 @@ def _limits(host: Platform) -> Iterator[str]:
     words = {
         "max_body": "a request has at most {}",
         "max_seconds": "and takes at most {} s" if host.max_body else "a request takes at most {} s",
-        "idle_seconds": "sleep after {} s without any",
+        "idle_seconds": "sleep after {} s without requests",
         "stop_seconds": f"{host.stop_signal} {{}} s before the end",
     }
     for field, text in words.items():
