@@ -65,6 +65,7 @@ def test_names_that_databases_hold_are_keys_and_are_not_rewritten(key: str) -> N
         *("", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "../a", "a/..", "a/../b"),
         *("a\\b", "..\\a", "a\0", "a\nb", "a\r", "a\x1b", "a\x7f", "a\x85", "a\ud800", "\udcff.png"),
         *(".uploads", ".uploads-part", "a/.uploads/b"),
+        *(".UPLOADS/store.json", ".Uploads/store.json", ".uPLOADS-part", "a/.UpLoAdS/b", ".UPLOAD\u017f/store.json"),
         *("a" * 256, "é" * 128, "😀" * 64, "a/" + "é" * 128, "/".join(["a" * 239] * 4) + "bc"),
     ],
 )
@@ -360,7 +361,11 @@ def test_no_text_is_a_key_of_our_own(text: str) -> None:
 
 @pytest.mark.parametrize("parse", [keys.parse_one, keys.parse])
 @pytest.mark.parametrize(
-    "reference", [OWN, f"uploads/{OWN}", f"/uploads/{OWN}", f"uploads\\{OWN}", f"/uploads/{OWN}?t=1"]
+    "reference",
+    [
+        *(OWN, f"uploads/{OWN}", f"/uploads/{OWN}", f"uploads\\{OWN}", f"/uploads/{OWN}?t=1"),
+        *(OWN.upper(), f"uploads/{OWN.upper()}", "/uploads/.Uploads/store.json", "/uploads/%2EUPLOADS/store.json"),
+    ],
 )
 def test_no_reference_leads_to_a_key_of_our_own(reference: str, parse: Callable[[str], object]) -> None:
     with pytest.raises(InvalidKey):

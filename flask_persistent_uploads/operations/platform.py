@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import quoted
 from ..errors import ConfigError
 
 #: When the vendors' pages behind :data:`PLATFORMS` were read.
@@ -248,7 +249,7 @@ def _named(override: str, variables: str = "UPLOADS_") -> Platform:
         if platform.id == wanted:
             return platform
     known = ", ".join(platform.id for platform in PLATFORMS)
-    raise ConfigError(f"{variables}PLATFORM is {override!r}, which is not known: set it to one of {known}.")
+    raise ConfigError(f"{variables}PLATFORM is {quoted(override)}, which is not known: set it to one of {known}.")
 
 
 def _recognised(environ: Mapping[str, str], root: Path) -> Platform:

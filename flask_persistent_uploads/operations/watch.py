@@ -167,7 +167,9 @@ class Watch:
         return judge(self.backend, self.host, self._environ, variables=self._variables, found=found)
 
     def _raise_alarm(self, found: Marker | None) -> None:
-        """Once for each store that is found in place of the expected one."""
+        """Once for each store that is found in place of the expected one; a build sees none."""
+        if self.host.building:
+            return
         text = marker.alarm(self.expected, found, str(self.host), variables=self._variables)
         about = found.id if found else None
         if text is not None and about not in self._alarmed:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_persistent_uploads.operations import web
+from flask_persistent_uploads.operations import instances, web
 from flask_persistent_uploads.operations.instances import Survey, survey
 
 from ..fakes.loopback import Handler, Loopback
@@ -35,6 +35,7 @@ def answer(
         "restarts_survived": 0,
         "problem": None,
         "alarm": None,
+        "free_bytes": None,
         **more,
     }
 
@@ -104,9 +105,15 @@ def test_one_instance_on_one_store_is_content() -> None:
             "alarm": None,
             "problem": None,
             "sees": ["aaaaaaaaaaaa"],
+            "on_a_disk": False,
             "answers": 3,
         }
     ]
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "_UNTIL_NEXT_LOOK", 0.0)
 
 
 @pytest.mark.parametrize(("one", "two"), [(["b"], ["a"]), ([], ["a"]), (["b"], [])])
@@ -123,10 +130,19 @@ def test_a_store_is_shared_along_a_chain() -> None:
         assert found.headline() == "4 instances, 1 store: they share their files."
 
 
-def test_a_copy_of_a_disk_is_another_store_though_its_marker_is_the_same() -> None:
-    found = ask(answer("a", sees=["old"]), answer("b", sees=["old"]))
+@pytest.mark.parametrize(("one", "two"), [(["old"], ["old"]), ([], ["a"]), (["b"], [])])
+def test_a_copy_of_a_disk_is_another_store_though_its_marker_is_the_same(one: list[str], two: list[str]) -> None:
+    found = ask(answer("a", sees=one, free_bytes=1), answer("b", sees=two, free_bytes=1))
     assert not found.content
     assert found.headline().startswith("2 instances, 2 different stores: ")
+    assert found.remedy
+    assert [one["answers"] for one in said(found)] == [4, 4]  # it was asked a second time before that was said
+
+
+def test_a_disk_on_which_each_finds_the_other_is_shared() -> None:
+    found = ask(answer("a", sees=["b"], free_bytes=1), answer("b", sees=["a"], free_bytes=1))
+    assert (found.content, found.remedy) == (True, None)
+    assert [one["answers"] for one in said(found)] == [2, 2]
 
 
 def test_instances_with_a_store_each_are_told_with_what_follows() -> None:

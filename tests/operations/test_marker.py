@@ -105,6 +105,7 @@ def test_the_marker_is_not_listed_nor_served_nor_touched_by_a_reference(
     for path in (
         "/uploads/.uploads/store.json",
         "/uploads/%2euploads/store.json",
+        "/uploads/.UPLOADS/store.json",
         "/uploads/.uploads%2fstore.json",
         "/uploads/.uploads%5cstore.json",
         "/uploads/.uploads\\store.json",
@@ -120,7 +121,7 @@ def test_the_marker_is_not_listed_nor_served_nor_touched_by_a_reference(
         "/uploads/https://any.host/uploads/.uploads/store.json",
     ):
         assert seen(client, path) == 404, path
-    for reference in (str(KEY), KEY, f"uploads/{KEY}", f"/uploads/{KEY}", f"uploads\\{KEY}"):
+    for reference in (str(KEY), KEY, KEY.upper(), f"uploads/{KEY}", f"/uploads/{KEY}", f"uploads\\{KEY}"):
         for verb in (uploads.delete, uploads.stat, uploads.open, uploads.url, uploads.direct_url):
             with pytest.raises(InvalidKey):
                 verb(reference)
@@ -175,6 +176,11 @@ def test_only_other_instances_of_the_same_platform_are_proof() -> None:
         host("image", "docker").id: Seen("docker", NOW),
     }
     found = Marker("a", NOW, records)
+    machines = [Host(BY_ID["machine"], ("boot",), machine=machine) for machine in ("1a2b", "3c4d")]
+    signed = found.with_record(machines[0])
+    assert signed.instances[machines[0].id].platform == "machine 1a2b"
+    after_a_restart = [Host(BY_ID["machine"], ("later",), machine=one.machine) for one in machines]
+    assert [signed.survived(one) for one in after_a_restart] == [1, 0]
     assert found.survived(host("here")) == 1
     assert found.survived(host("new")) == 2
     assert found.survived(host("here", "fly")) == 0
@@ -400,15 +406,15 @@ def test_an_alarm_names_both_stores_their_ages_the_instance_and_what_to_do(monke
     text = alarm("20261107T120000Z-aaaaaaaa", found, "srv-1-a c0ffee (0123456789ab)")
     assert text is not None
     for part in (
-        "The store 20261107T120000Z-aaaaaaaa that this app was set up with 14 days ago is not here",
+        "The store 20261107T120000Z-aaaaaaaa that this app was set up with (born 14 days ago) is not here",
         "this one, 20261121T115955Z-bbbbbbbb, was born 5 s ago.",
         "Instance srv-1-a c0ffee (0123456789ab) does not see the files of that store: ",
-        ": mount its disk or name its bucket, or, ",
+        ": mount its disk, or name its bucket, or restore its files if they are lost; only if the change is meant, ",
     ):
         assert part in text
     assert text.endswith("if the change is meant, set UPLOADS_STORE_ID=20261121T115955Z-bbbbbbbb")
     other = alarm("another", None, "x", variables="DOCUMENTS_")
     assert other is not None
     assert "The store another that this app was set up with is not here; there is no marker here." in other
-    assert other.endswith("if the change is meant, unset DOCUMENTS_STORE_ID")
+    assert other.endswith("or restore its files if they are lost")
     assert "UPLOADS_" not in other

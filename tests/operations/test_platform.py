@@ -120,6 +120,8 @@ def test_an_unknown_uploads_platform_is_refused_with_all_that_are_known() -> Non
         detect({}, "rendr")
     (problem,) = caught.value.problems
     assert problem.startswith("UPLOADS_PLATFORM is 'rendr'")
+    with pytest.raises(ConfigError, match="DOCUMENTS_PLATFORM is 'rendr'"):
+        detect({}, "rendr", variables="DOCUMENTS_")
     assert [name for name in BY_ID if name not in problem.partition("one of")[2]] == []
 
 
@@ -205,6 +207,35 @@ def test_without_a_name_of_its_own_an_instance_is_its_host_name_and_a_machine_it
     assert detect({}, "machine", root=root / "without-proc").names == ("pod-7f9c",)
 
 
+def test_a_machine_stays_the_same_over_its_restarts_and_is_no_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "etc").mkdir()
+    (root / "etc" / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    before = detect({}, root=root)
+    (root / "proc/sys/kernel/random/boot_id").write_text("after-a-restart\n")
+    after = detect({}, root=root)
+    assert (before.kind, before.id != after.id) == (after.kind, True)
+    assert before.kind.startswith("machine ")
+    assert "0123" not in before.kind, "machine-id(5): it is not to be shown"
+    (root / "etc" / "machine-id").write_text("of another\n")
+    assert detect({}, root=root).kind not in {before.kind, "machine "}
+    (root / "etc" / "machine-id").unlink()
+    kinds = set()
+    for name in ("db-1", "db-2"):
+        monkeypatch.setattr("socket.gethostname", lambda name=name: name)
+        kinds.add(detect({}, root=root).kind)
+    assert len(kinds) == 2
+
+
+def test_the_instances_of_a_platform_are_of_one_kind_whatever_their_machine(root: Path) -> None:
+    (root / "etc").mkdir()
+    for platform, environ in RUNNING.items():
+        for identity in ("one", "two"):
+            (root / "etc" / "machine-id").write_text(identity)
+            assert detect(environ, root=root).kind == platform
+
+
 def test_an_id_holds_nothing_of_the_environment(root: Path) -> None:
     for environ in RUNNING.values():
         host = detect({name: f"beef{number}" for number, name in enumerate(environ)}, root=root)
@@ -270,6 +301,7 @@ def test_the_table_is_sound() -> None:
         assert (platform.volume is None) or platform.volumes or platform.shared, platform.id
     assert [one.id for one in PLATFORMS if not one.known_by] == ["app-runner", "digitalocean", "docker", "machine"]
     assert BY_ID["railway"].volume_path == "RAILWAY_VOLUME_MOUNT_PATH"
+    assert {one.id: one.volume_at for one in PLATFORMS if one.volume_at} == {"azure": "/home"}
 
 
 def test_our_own_machine_is_detected_without_being_touched(root: Path) -> None:

@@ -31,7 +31,7 @@ from .test_platform import BY_ID, RUNNING
 Start = Callable[..., object]
 SINCE = datetime(2026, 1, 3, 12, tzinfo=timezone.utc)
 S3 = "set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL"
-FOLDER = "and set UPLOADS_DIR to a folder below its mount path"
+FOLDER = "and set UPLOADS_DIR to a folder below its mount path (nothing is mounted there now)"
 
 
 def host(platform: str, name: str = "here") -> Host:
@@ -41,7 +41,7 @@ def host(platform: str, name: str = "here") -> Host:
 def store(platform: str, restarts: int) -> Marker:
     """A marker that ``restarts`` instances of a platform have signed, and this one."""
     names = [Host(BY_ID[platform], (f"old-{number}",)).id for number in range(restarts)]
-    records = {name: Seen(platform, SINCE) for name in [*names, host(platform).id]}
+    records = {name: Seen(host(platform).kind, SINCE) for name in [*names, host(platform).id]}
     return Marker("20260103T120000Z-0a1b2c3d", SINCE, records)
 
 
@@ -190,6 +190,8 @@ def test_what_looks_like_a_machine_may_be_a_host_that_is_not_known(shown: Path) 
         remedy="set DOCUMENTS_PLATFORM=machine if this is a server of yours",
     )
     assert told("machine", SERVER, "/srv/uploads", shown, variables="DOCUMENTS_") == expected
+    nothing = told("machine", SERVER, "/srv/uploads", shown, found=store("machine", 0))
+    assert nothing.survives is None, "its own record proves nothing"
     proven = told("machine", SERVER, "/srv/uploads", shown, found=store("machine", 2))
     assert proven == Verdict(
         survives=True,
@@ -249,6 +251,23 @@ def test_a_marker_baked_into_an_image_is_no_proof_even_if_its_maker_started_very
     assert told("fly", FLY, "/app/uploads", shown, found=baked).survives is False
 
 
+def test_a_marker_that_another_machine_has_signed_is_no_proof_and_its_own_is(shown: Path) -> None:
+    """An image that was built on a server may run on a host that is not known, which looks like a server as well."""
+    shown.write_text(MICROVM)
+    laptop = [Host(BY_ID["machine"], (f"boot-{number}",), machine="1a2b") for number in range(5)]
+    elsewhere, restarted = (Host(BY_ID["machine"], ("boot-9",), machine=machine) for machine in ("3c4d", "1a2b"))
+    baked = store("docker", 3)
+    for one in laptop:
+        baked = baked.with_record(one)
+    disk = LocalBackend(Path("/app/uploads"))
+    assert judge(disk, elsewhere, {}, found=baked) == Verdict(
+        survives=None,
+        reason="The folder lies on the disk of this machine (ext4), and nothing tells whether that stays",
+        remedy="set UPLOADS_PLATFORM=machine if this is a server of yours",
+    )
+    assert judge(disk, restarted, {}, found=baked).reason.endswith("proven: survived 5 restarts since 3 January 2026")
+
+
 @pytest.mark.parametrize(
     ("mountinfo", "directory"),
     [(CONTAINER, "/app/u"), (at("/data", root=EMPTY_DIR), "/data/u"), (at("/data", "tmpfs"), "/data/u")],
@@ -281,6 +300,27 @@ def test_a_volume_that_is_there_already_is_named_in_the_remedy(shown: Path) -> N
     assert told("railway", CONTAINER, "/app/u", shown).remedy == f"{S3}, or add a volume {FOLDER}"
 
 
+@pytest.mark.parametrize(
+    ("platform", "environ", "volume"),
+    [
+        ("render", {}, f", or add a disk {FOLDER}"),
+        ("koyeb", {}, f", or add a volume {FOLDER}"),
+        ("fly", {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}, f", or add a volume {FOLDER}"),
+        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": ""}, f", or add a volume {FOLDER}"),
+        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}, ", or set UPLOADS_DIR=/data/uploads, on the volume"),
+        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": "/a/b/"}, ", or set UPLOADS_DIR=/a/b/uploads, on the volume"),
+        ("azure", {}, ", or set UPLOADS_DIR=/home/uploads, on the volume"),
+        ("heroku", {}, ""),
+        ("vercel", {}, ""),
+        ("cloud-run", {}, ""),
+    ],
+)
+def test_each_platform_has_the_remedy_that_can_be_followed_there(
+    platform: str, environ: dict[str, str], volume: str, shown: Path
+) -> None:
+    assert told(platform, MICROVM, "/app/uploads", shown, environ=environ).remedy == S3 + volume
+
+
 def test_the_remedy_names_the_variables_of_this_uploads(shown: Path) -> None:
     environ = {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}
     for platform in BY_ID:
@@ -288,7 +328,7 @@ def test_the_remedy_names_the_variables_of_this_uploads(shown: Path) -> None:
             said = told(platform, CONTAINER, "/app/u", shown, environ=given, variables="DOCUMENTS_")
             assert said.remedy is not None
             assert "DOCUMENTS_S3_BUCKET" in said.remedy
-            assert "UPLOADS_" not in said.remedy.replace("WEBSITES_ENABLE_APP_SERVICE_STORAGE", "")
+            assert "UPLOADS_" not in said.remedy
     memory = judge(MemoryBackend(), host("machine"), {}, variables="DOCUMENTS_")
     assert memory.reason.startswith("DOCUMENTS_BACKEND is memory")
     assert "DOCUMENTS_S3_BUCKET" in str(memory.remedy)

@@ -146,10 +146,14 @@ def test_an_address_that_nobody_has_is_unreachable_and_not_repeated(url: str) ->
     assert "hunter2" not in str(caught.value)
 
 
-def test_nobody_there_is_unreachable() -> None:
+def test_why_nobody_answers_is_said_in_words() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(Unreachable, match="cannot be reached"):
+    with pytest.raises(Unreachable, match="nothing listens there"):
         ask(f"http://127.0.0.1:{port}/", seconds=2)
+    with pytest.raises(Unreachable, match="no host of this name"):
+        ask("http://no-such-host.invalid/", seconds=5)
+    with Fake(b"hello") as fake, pytest.raises(Unreachable, match="it does not speak TLS"):
+        ask(fake.url.replace("http://", "https://"), seconds=5)
 
 
 def test_the_method_is_the_one_asked_for() -> None:

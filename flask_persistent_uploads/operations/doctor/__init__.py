@@ -90,7 +90,7 @@ def _headline(case: Case, findings: list[tuple[str, Finding]]) -> str:
     if "lifecycle" in failed:
         return f"UPLOADS WILL BE LOST. {failed['lifecycle'].seen}."
     if "store" in failed:
-        return failed["store"].seen
+        return f"{failed['store'].seen}."
     if verdict.survives is None:
         return f"Nobody can tell whether uploads survive. {verdict.reason}."
     return f"Uploads survive: {verdict.reason}."
@@ -108,7 +108,7 @@ def _shown(settings: Settings, field: str, source: str, problems: tuple[str, ...
     if any(re.match(rf"{re.escape(source)} is (?!set\b)", problem) for problem in problems):
         return "(not right)"
     value = getattr(settings, field)
-    if "@" in str(value):  # an address with a password in it
+    if "@" in str(value) and "://" in str(value):  # an address with a password in it
         return "…"
     if isinstance(value, Secret) or field.endswith(_SECRETIVE):
         text = value.reveal() if isinstance(value, Secret) else str(value)

@@ -106,7 +106,7 @@ class Case:
             try:
                 found = read(backend)
             except Exception as error:  # noqa: BLE001 - a finding as others are, not the end of the report
-                trouble = str(getattr(error, "description", type(error).__name__))
+                trouble = str(getattr(error, "description", None) or unforeseen(error).seen)
         verdict = judge(backend, host, environ, variables=f"{name.upper()}_", found=found) if backend else None
         return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, trouble, verdict)
 

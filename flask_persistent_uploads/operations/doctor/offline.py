@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
+import re
 import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from ... import config, keys
 from ...backends import missing_sdk
@@ -21,6 +19,7 @@ from .. import mounts
 from ..mounts import Place
 from ..platform import READ, Platform
 from ..verdict import counted
+from . import start_line
 from .case import Case, Check, Finding, failure, ok, warning
 
 _MADE = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no right clock is earlier than this version
@@ -75,7 +74,7 @@ def persistence(case: Case) -> Finding | None:
 
 def store(case: Case) -> Finding | None:
     """The store is the one that the app was set up with."""
-    if case.backend is None or case.problems:
+    if case.backend is None or case.problems or case.host.building:
         return None
     if case.marker_trouble:
         return failure(*_halves(case.marker_trouble))
@@ -227,7 +226,7 @@ def host_limit(case: Case) -> Finding | None:
 
 def workers(case: Case) -> Finding | None:
     """gunicorn's workers outlive a slow upload."""
-    found = _gunicorn(case.environ, Path.cwd())
+    found = start_line.gunicorn(case.environ, Path.cwd())
     if found is None:
         return None
     where, options = found
@@ -298,8 +297,8 @@ CHECKS: tuple[Check, ...] = (
 def _halves(sentence: str) -> tuple[str, str]:
     """What is wrong, and what to do, of a sentence that says both."""
     text = sentence.rstrip(".")
-    at = max(text.rfind(": "), text.rfind("; "))
-    return (text[:at], text[at + 2 :]) if at > 0 else (text, "correct it")
+    seen, _, remedy = re.split(r"([:;]) ", text, maxsplit=1) if re.search("[:;] ", text) else (text, "", "correct it")
+    return seen, remedy
 
 
 #: What cannot be asked of a folder that cannot be used.
@@ -341,54 +340,3 @@ def _ignored(folder: Path, top: Path) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return found == 0
-
-
-def _gunicorn(environ: Mapping[str, str], here: Path) -> tuple[str, Any] | None:
-    """Where gunicorn is told how to start, and its options; ``None`` if it is not used, or nothing can be said."""
-    try:
-        from gunicorn.config import Config
-    except ImportError:
-        return None
-    if (here / "gunicorn.conf.py").exists():  # a program, which is not run here
-        return None
-    common = environ.get("GUNICORN_CMD_ARGS", "")
-    lines = [*_start_lines(here), ("GUNICORN_CMD_ARGS", ["gunicorn"] if common else [])]
-    for where, line in lines:
-        arguments = _after_gunicorn(line)
-        if arguments is None:
-            continue
-        try:
-            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-                options = Config().parser().parse_known_args(shlex.split(common) + arguments)[0]
-        except (SystemExit, ValueError):  # an open quote, or what is no start
-            continue
-        if options.config is None:
-            return where, options
-    return None
-
-
-def _start_lines(here: Path) -> Iterator[tuple[str, list[str]]]:
-    """What runs in this folder, and what its Procfile says will."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == here:
-                yield "The running server", (process / "cmdline").read_text(errors="replace").split("\0")
-        except OSError:
-            continue
-    procfile = here / "Procfile"
-    if procfile.is_file():
-        for line in procfile.read_text(errors="replace").splitlines():
-            kind, _, command = line.partition(":")
-            if kind.strip() == "web":
-                yield "Procfile", [word.strip("'\"") for word in command.split()]
-
-
-def _after_gunicorn(line: list[str]) -> list[str] | None:
-    """The arguments of gunicorn in a command, without those whose value only a shell knows."""
-    at = next((number for number, word in enumerate(line) if Path(word).name == "gunicorn"), None)
-    if at is None:
-        return None
-    words = line[at + 1 :]
-    unknown = {number for number, word in enumerate(words) if "$" in word}
-    unknown |= {number - 1 for number in unknown if not words[number].startswith("-")}
-    return [word for number, word in enumerate(words) if number not in unknown]

@@ -121,9 +121,10 @@ def flask(
     before: Sequence[str] = (),
     app: str | None = APP,
     python: Sequence[str] = ("-m", "flask"),
+    command: str = "doctor",
     **environment: str,
 ) -> Output:
-    """``flask --app app uploads doctor`` in a process of its own, with ``folder`` as its working folder.
+    """``flask --app app uploads doctor`` (or another ``command``) in a process of its own, with ``folder`` to work in.
 
     ``before`` is what the command stands behind, and ``app`` the text of the module ``app``; ``None`` leaves it out.
     """
@@ -132,7 +133,7 @@ def flask(
     chosen = ["--app", "app"] if app is not None else []
     variables = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder), **environment}
     found = subprocess.run(
-        [*before, sys.executable, *python, *chosen, "uploads", "doctor", *arguments],
+        [*before, sys.executable, *python, *chosen, "uploads", command, *arguments],
         cwd=folder,
         env=clean_environment(**variables),
         capture_output=True,

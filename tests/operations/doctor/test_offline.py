@@ -96,7 +96,7 @@ def test_of_a_healthy_app_on_a_service_every_check_is_content(
     environment(**account)
     report = examine()
     assert report.verdicts == dict.fromkeys(ALWAYS | {"persistence"}, "ok")
-    assert report.headline.startswith(f"Uploads survive: they are kept in {service}")
+    assert report.headline.startswith(f"By the settings alone, uploads survive: they are kept in {service}")
 
 
 def test_of_a_healthy_app_on_render_with_a_service_every_check_is_content(environment: Set) -> None:
@@ -562,9 +562,9 @@ def test_a_disk_with_room_is_well(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_fails_the_space_alone_and_is_the_headline(tmp_path: Path) -> None:
-    fill = "for name in 1 2 3; do cat /dev/zero >$name 2>&- || sync; done"
-    fill += "; until [ $(stat -f -c %a .) = 0 ]; do mktemp -p . | xargs -I @ sh -c 'head -c 1024 /dev/zero >@'; done"
-    report = on_a_disk(tmp_path, "8M", f"mkdir uploads; {fill}")
+    large = "for name in 1 2 3; do cat /dev/zero >$name || sync; done"
+    small = "for name in $(seq 11 99); do head -c 1024 /dev/zero >$name || sync; done"
+    report = on_a_disk(tmp_path, "8M", f"mkdir uploads; ({large}; {small}) 2>/dev/null")
     seen, remedy = only(report, "space", "failure")
     assert seen == "The disk is full"
     assert "grow the disk" in remedy
@@ -790,7 +790,7 @@ def test_a_procfile_that_starts_sync_workers_is_a_warning(line: str, said: str, 
     seen, remedy = only(examine(), "workers", "warning")
     assert seen.startswith("Procfile starts gunicorn's sync workers")
     assert said in seen
-    assert remedy.startswith("gunicorn app:app -k gthread")
+    assert remedy == "start gunicorn with -k gthread --threads 8 --timeout 120"
     (tmp_path / "Procfile").write_text(f"web: {remedy}\n")
     content_with(examine(), "workers")
 
@@ -1016,7 +1016,7 @@ def test_a_store_that_is_not_the_one_of_the_environment_fails_the_store_alone(tm
     assert "The store 20190101T000000Z-12345678" in seen
     assert "this one, 20200101T000000Z-00000000, was born" in seen
     assert "set UPLOADS_STORE_ID=20200101T000000Z-00000000" in remedy
-    assert remedy.startswith("mount its disk or name its bucket")
+    assert remedy.startswith("mount its disk, or name its bucket, or restore its files")
     assert report.headline.startswith("ANOTHER STORE. The store 20190101T000000Z-12345678")
     environment(UPLOADS_STORE_ID="20200101T000000Z-00000000")
     content_with(examine(), "store")
@@ -1040,6 +1040,38 @@ def test_a_marker_that_cannot_be_read_fails_the_store_alone(tmp_path: Path) -> N
     seen, remedy = only(examine(), "store", "failure")
     assert seen == "The marker of the store, .uploads/store.json, cannot be read"
     assert remedy.startswith("delete it")
+
+
+# -- what was there before
+
+
+def test_files_that_are_left_in_the_folder_of_before_are_a_warning(tmp_path: Path, environment: Set) -> None:
+    (tmp_path / "media/.uploads").mkdir(parents=True)
+    environment(**S3, MEDIA_ROOT=str(tmp_path / "media"))
+    assert "old folder" not in examine().verdicts
+    (tmp_path / "media/a.png").write_bytes(b"x")
+    seen, remedy = only(examine(), "old folder", "warning")
+    assert seen == f"MEDIA_ROOT is set, and {tmp_path}/media holds files, but they are looked for in s3"
+    assert "copy them" in remedy
+
+
+def test_a_relative_folder_is_a_warning_with_the_absolute_one(tmp_path: Path, environment: Set) -> None:
+    environment(UPLOADS_DIR="media")
+    seen, remedy = only(examine(), "folder", "warning")
+    assert "is relative" in seen
+    assert remedy == f"UPLOADS_DIR={Path.cwd()}/media"
+
+
+def test_a_typo_is_named_beside_what_it_leaves_unset(environment: Set) -> None:
+    environment(UPLOADS_S3_BUKET="my-bucket", UPLOADS_S3_ACCESS_KEY_ID="k", UPLOADS_S3_SECRET_ACCESS_KEY="s")
+    _, remedy = only(examine(), "configuration", "failure")
+    assert "did you mean UPLOADS_S3_BUCKET?" in remedy
+
+
+def test_an_id_in_quotes_is_no_id_of_a_store(environment: Set) -> None:
+    environment(UPLOADS_STORE_ID='"20260103T101500Z-7f3a9c21"')
+    _, remedy = only(examine(), "configuration", "failure")
+    assert "without quotes" in remedy
 
 
 # -- the rule

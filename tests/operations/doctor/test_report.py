@@ -28,7 +28,7 @@ Set = Callable[..., None]
 #: What an app can be in, and how the first line of its report begins.
 STATES: dict[str, tuple[dict[str, str], str]] = {
     "on a disk": ({}, "Uploads survive: they lie on the disk of this machine"),
-    "on a service": (S3, "Uploads survive: they are kept in s3"),
+    "on a service": (S3, "By the settings alone, uploads survive: they are kept in s3"),
     "wiped": (RENDER, "UPLOADS WILL BE LOST. Render wipes this disk at every deploy and restart."),
     "in memory": ({"UPLOADS_BACKEND": "memory"}, "UPLOADS WILL BE LOST. UPLOADS_BACKEND is memory, which ends"),
     "refused as it is wiped": ({"UPLOADS_REQUIRE_PERSISTENT": "1", **RENDER}, "UPLOADS WILL BE LOST. Render wipes"),
@@ -353,6 +353,39 @@ def test_it_works_with_a_factory_that_refuses(tmp_path: Path) -> None:
     assert flask("--offline", folder=tmp_path, app=factory).code == 0
 
 
+PURGE = """
+import click
+from flask.cli import AppGroup
+group = AppGroup("uploads")
+
+@group.command()
+@click.argument("age")
+def purge(age):
+    print(f"{app.name}: purged after {age}")
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
+def test_a_command_of_the_apps_own_in_a_group_of_the_same_name_is_found_beside_ours(
+    first: bool, tmp_path: Path
+) -> None:
+    theirs = f"{PURGE}\napp.cli.add_command(group)\n"
+    app = APP.replace("Uploads(app)", f"{theirs}Uploads(app)") if first else APP + theirs
+    purged = flask("30", folder=tmp_path, app=app, command="purge")
+    assert (purged.text, purged.code) == ("app: purged after 30\n", 0), purged.errors
+    assert flask("--offline", folder=tmp_path, app=app).first_line.startswith("Uploads survive: ")
+    unknown = flask(folder=tmp_path, app=app, command="burn")
+    assert unknown.code == 2
+    assert "No such command 'burn'." in unknown.errors
+
+
+def test_a_command_that_nobody_has_is_unknown_also_where_the_app_refuses_to_start(tmp_path: Path) -> None:
+    output = flask(folder=tmp_path, command="purge", UPLOADS_MAX_SIZE="big")
+    assert output.code == 2
+    assert "No such command 'purge'." in output.errors
+    assert "Traceback" not in output.errors
+
+
 def test_it_works_through_the_test_runner_of_the_app() -> None:
     result = healthy().test_cli_runner().invoke(args=["uploads", "doctor", "--offline"])
     assert result.exit_code == 0
@@ -397,12 +430,16 @@ def test_where_another_than_the_one_that_is_named_is_refused_the_report_says_whi
     environment(UPLOADS_MAX_SIZE="big")
     output = run("--offline", "--name", "documents", create=two)
     assert output.code == 1
-    assert "'uploads'" in output.plain + output.errors
+    assert "The Uploads named 'uploads' is refused, not 'documents'." in output.plain
+    assert "UPLOADS_MAX_SIZE is 'big'" in output.plain
+    assert "is refused" not in run("--offline", create=two).plain
 
 
 def test_json_is_json_also_where_two_are_at_one_place(environment: Set) -> None:
     environment(DOCUMENTS_URL_PREFIX="/uploads")
-    assert json.loads(run("--offline", "--json", create=two).text)["failures"] == 1
+    report = Report.of(run("--offline", "--json", "--name", "documents", create=two))
+    assert report.content["failures"] == 1
+    assert report.headline == "UPLOADS DO NOT WORK. /uploads is served by the Uploads named 'uploads' already."
 
 
 def test_a_name_that_the_app_does_not_have_is_answered_with_those_that_it_has() -> None:
