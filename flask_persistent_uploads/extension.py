@@ -374,11 +374,9 @@ def _refuse_the_place_of_another(installed: Mapping[str, _Installed], settings: 
 
 def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:
     """Settings of the design that this version does not serve yet are refused, not ignored."""
-    problems = [
-        f"{variables}{name.upper()} is set, which this version does not serve yet: remove it."
-        for name in ("fallback",)
-        if getattr(settings, name) is not None
-    ]
+    problems = []
+    if settings.fallback is not None:
+        problems.append(f"{variables}FALLBACK is set, which this version does not serve yet: remove it.")
     if settings.serve != "redirect":
         problems.append(f"{variables}SERVE={settings.serve} is not served by this version yet: remove it.")
     if settings.accel_redirect is not None and chosen != "local":
