@@ -19,6 +19,7 @@ import click
 from flask.cli import ScriptInfo
 
 from .errors import BackendError, ConfigError
+from .operations.instances import TIMES
 from .operations.setup import KINDS
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def uploads() -> None:
 @click.option("--offline", is_flag=True, help="Ask nobody over a network.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--url", help="Ask a running app, such as https://my-app.example, whether its instances share a store.")
-@click.option("--times", default=20, show_default=True, type=click.IntRange(1, 1000), help="With --url: how often.")
+@click.option("--times", default=TIMES, show_default=True, type=click.IntRange(1, 1000), help="With --url: how often.")
 @click.option("--name", default="uploads", show_default=True, help="Which Uploads of the app.")
 @click.pass_context
 def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | None, times: int, name: str) -> None:
@@ -94,6 +95,7 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
 @click.option("--path", default="/var/data", show_default=True, help="Where a disk is mounted.")
 @click.option("--apply", "do_it", is_flag=True, help="Do it to the bucket, as far as its credentials allow.")
 @click.option("--yes", is_flag=True, help="With --apply: do not ask.")
+@click.option("--name", default="uploads", show_default=True, help="For which Uploads of the app.")
 @click.pass_context
 def setup(
     context: click.Context,
@@ -105,24 +107,30 @@ def setup(
     path: str,
     do_it: bool,
     yes: bool,
+    name: str,
 ) -> None:
     """Print what to paste where to keep uploads in a store of this KIND; no secret is printed."""
     from . import config
     from .operations.setup import Wanted, sections
 
-    given = {"S3_BUCKET": bucket, "S3_REGION": region}
+    variables = f"{name.upper()}_"
+    given = {f"{variables}S3_BUCKET": bucket, f"{variables}S3_REGION": region}
+    if account and kind != "r2":
+        raise click.UsageError("--account is Cloudflare's, and goes with r2.")
     if account:
-        given["S3_ENDPOINT_URL"] = f"https://{account}.r2.cloudflarestorage.com"
-    settings, problems = config.read({f"UPLOADS_{name}": value for name, value in given.items()}, os.environ)
+        given[f"{variables}S3_ENDPOINT_URL"] = f"https://{account}.r2.cloudflarestorage.com"
+    settings, problems = config.read(given, os.environ, name=name)
     if problems:
         text = "\n".join(problems)
-        raise click.ClickException(text.replace("UPLOADS_S3_BUCKET is", "--bucket is") if bucket else text)
+        raise click.ClickException(text.replace(f"{variables}S3_BUCKET is", "--bucket is") if bucket else text)
     wanted = Wanted(
         bucket=settings.s3_bucket or "my-bucket",
         region=settings.s3_region or "us-east-1",
         endpoint=settings.s3_endpoint_url,
         prefix=settings.prefix,
+        url_prefix=settings.url_prefix,
         path=path.rstrip("/"),
+        name=name,
     )
     if not wanted.path.startswith("/"):
         raise click.UsageError("--path is where a disk is mounted, such as /var/data.")
@@ -131,10 +139,10 @@ def setup(
             raise click.UsageError(f"--apply is for buckets: what {kind} needs is set in the host's dashboard.")
         if kind == "r2" and settings.s3_endpoint_url is None:
             raise click.UsageError("Which account of R2? Give --account, or set UPLOADS_S3_ENDPOINT_URL.")
-        context.exit(_apply(settings, yes=yes))
+        context.exit(_apply(settings, variables, yes=yes))
     for section in sections(kind, wanted):
         click.secho(f"# {section.title}", bold=True)
-        click.echo(f"\n{section.text}\n")
+        click.echo(f"\n{section.text.replace('UPLOADS_', variables)}\n")
 
 
 # -- doctor
@@ -153,16 +161,17 @@ def _case(context: click.Context, name: str) -> Case:
         attempt = error.attempt
         if attempt is None:
             raise click.ClickException(str(error)) from error
-        other = (f"The Uploads named {attempt.name!r} is refused, not {name!r}.",) if attempt.name != name else ()
-        return Case.of(
+        case = Case.of(
             attempt.name,
             attempt.settings,
             attempt.app,
             os.environ,
             backend=attempt.backend,
             directory=attempt.directory,
-            problems=(*other, *error.problems),
+            problems=error.problems,
         )
+        case.instead_of = name if attempt.name != name else None
+        return case
     states = _states(app)
     if name not in states:
         known = f"it has {', '.join(states)}" if states else "call Uploads(app) in it"
@@ -240,7 +249,7 @@ def _survey_as_text(survey: Survey) -> str:
 # -- setup
 
 
-def _apply(settings: Settings, *, yes: bool) -> int:
+def _apply(settings: Settings, variables: str, *, yes: bool) -> int:
     """Show what is to be done to the bucket, do it, and answer with the exit status."""
     from .backends import build
     from .operations import marker
@@ -248,7 +257,7 @@ def _apply(settings: Settings, *, yes: bool) -> int:
     from .operations.setup import carry_out, plan
 
     try:
-        backend = build("s3", settings, directory=Path(), variables="UPLOADS_", environ=os.environ)
+        backend = build("s3", settings, directory=Path(), variables=variables, environ=os.environ)
         bucket = Bucket.of(backend)
         steps = plan(bucket) if bucket else []
     except (ConfigError, BackendError) as error:
@@ -262,11 +271,11 @@ def _apply(settings: Settings, *, yes: bool) -> int:
     failed = 0
     for step, problem in carry_out(steps):
         failed += problem is not None
-        click.echo(f"  {problem or 'done'}: {step.text}")
+        click.echo(f"  {step.text}: {problem.rstrip('.') if problem else 'done'}")
     with contextlib.suppress(BackendError):  # what is wrong was told by the step
         found = marker.read(backend)
         if found is not None:
-            click.echo(f"\nUPLOADS_STORE_ID={found.id}")
+            click.echo(f"\n{variables}STORE_ID={found.id}")
     return 1 if failed else 0
 
 

@@ -100,6 +100,8 @@ def _one_of(*choices: str) -> Callable[[object], str]:
 
 
 def _folder(raw: object) -> str:
+    if "://" in str(raw):
+        raise ValueError("a folder, not an address")
     try:
         return str(Path(str(raw).strip()).expanduser())
     except RuntimeError:

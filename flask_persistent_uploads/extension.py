@@ -230,7 +230,14 @@ class Uploads:
     def _watch(self, attempt: Attempt, backend: Backend, host: platform.Host) -> Watch:
         """Say in one line whether uploads will survive here, or refuse to start where they must and will not."""
         settings = attempt.settings
-        watch = Watch(backend, host, environ=os.environ, name=self.name, expected=settings.store_id)
+        watch = Watch(
+            backend,
+            host,
+            environ=os.environ,
+            name=self.name,
+            expected=settings.store_id,
+            chosen_by=settings.sources.get("backend"),
+        )
         verdict = watch.at_start()
         text = f"{verdict.reason}: {verdict.remedy}" if verdict.remedy else verdict.reason
         if verdict.survives is False and settings.require_persistent:
@@ -238,7 +245,8 @@ class Uploads:
         if verdict.survives is False and backend.name != "memory":
             logger.warning("%s: UPLOADS WILL BE LOST. %s (%s).", self.name, text, backend)
         else:
-            logger.info("%s: files are kept in %s%s.", self.name, backend, f"; {text}" if watch.nearby else "")
+            what_of_them = f". {text[0].upper()}{text[1:]}" if watch.nearby else ""
+            logger.info("%s: files are kept in %s%s.", self.name, backend, what_of_them)
         return watch
 
     def _save_all(

@@ -96,6 +96,8 @@ class Survey(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         return {
             "headline": self.headline(),
+            "content": self.content,
+            "remedy": self.remedy,
             "stores": len(self.stores),
             "instances": [{**one._asdict(), "answers": self.times[key]} for key, one in self.said.items()],
             "failures": dict(self.failures),
@@ -125,7 +127,8 @@ def _ask(url: str, times: int, found: Survey) -> None:
         except (ValueError, KeyError, TypeError, RecursionError):
             found.failures[f"status {answer.status}, and no health answer"] += 1
         else:
-            found.said[one.id, one.store] = one
+            earlier = found.said.get((one.id, one.store), one)  # of another worker, whose look may be newer
+            found.said[one.id, one.store] = one._replace(sees=tuple(sorted({*one.sees, *earlier.sees})))
             found.times[one.id, one.store] += 1
 
 

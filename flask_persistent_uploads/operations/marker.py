@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .. import keys
 from ..backends.base import Backend
-from ..errors import BackendRefused, FileExists, FileMissing
+from ..errors import BackendRefused, BackendUnavailable, FileExists, FileMissing
 from .platform import Host
 
 KEY = keys.own("store.json")
@@ -80,7 +80,10 @@ def establish(backend: Backend) -> Marker:
     try:
         _write(backend, born, overwrite=False)
     except FileExists:  # another instance was faster
-        return read(backend) or born
+        found = read(backend)
+        if found is None:  # a search that lags must not make the store forget who it is
+            raise BackendUnavailable("The marker of the store is not found yet.", key=KEY) from None
+        return found
     return born
 
 
@@ -89,12 +92,13 @@ def sign_in(backend: Backend, host: Host) -> Marker:
 
     Two that sign at the same time may lose one record between them, so that it is read again, and by every look.
     """
+    found = establish(backend)
     for _ in range(_ATTEMPTS):
-        found = establish(backend)
         if host.id in found.instances:
             break
-        found = found.with_record(host)
-        _write(backend, found, overwrite=True)
+        signed = found.with_record(host)
+        _write(backend, signed, overwrite=True)
+        found = read(backend) or signed
     return found
 
 

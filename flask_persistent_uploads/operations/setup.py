@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import BackendError
@@ -16,20 +16,22 @@ KINDS = ("s3", "r2", "cloudinary", "imagekit", "disk")
 
 _AFTERWARDS = """Then deploy, and in the shell of the service:
 
-flask --app app uploads doctor
+flask --app app uploads doctor{option}
 
 It prints the store's id. Set UPLOADS_STORE_ID to it, and a start on another
 store, or on an empty one, is an alarm in the log."""
 
 
 class Wanted(NamedTuple):
-    """``bucket``, ``region``, ``endpoint`` (of another than Amazon) and ``prefix``; ``path`` of a disk."""
+    """``bucket``, ``region``, ``endpoint`` (of another than Amazon) and ``prefix``; ``path`` of a disk; ``name``."""
 
     bucket: str = "my-bucket"
     region: str = "us-east-1"
     endpoint: str | None = None
     prefix: str = "uploads"
+    url_prefix: str = "/uploads"
     path: str = "/var/data"
+    name: str = "uploads"
 
 
 class Section(NamedTuple):
@@ -58,7 +60,8 @@ def sections(kind: str, wanted: Wanted) -> Iterator[Section]:
     yield Section("Koyeb, by its command line", _koyeb(kind, variables, secrets, wanted))
     if kind == "disk":
         yield Section("Docker, in compose.yaml", _compose(wanted))
-    yield Section("Afterwards", _AFTERWARDS)
+    option = "" if wanted.name == "uploads" else f" --name {wanted.name}"
+    yield Section("Afterwards", _AFTERWARDS.format(option=option))
 
 
 def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, str]]:
@@ -81,8 +84,10 @@ def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, s
     }
     variables, secrets = tables[kind]
     variables = {**variables, "UPLOADS_REQUIRE_PERSISTENT": "true"}
-    if kind in {"s3", "r2"} and wanted.prefix != "uploads":
+    if kind in {"s3", "r2"} and wanted.prefix != wanted.name:
         variables = {**variables, "UPLOADS_PREFIX": wanted.prefix}
+    if wanted.url_prefix != f"/{wanted.name}":
+        variables = {**variables, "UPLOADS_URL_PREFIX": wanted.url_prefix}
     return variables, secrets
 
 
@@ -103,7 +108,7 @@ def _aws(wanted: Wanted) -> str:
 
 
 def _render(kind: str, variables: dict[str, str], secrets: dict[str, str], wanted: Wanted) -> str:
-    lines = ["healthCheckPath: /uploads/_health", "envVars:"]
+    lines = [f"healthCheckPath: {wanted.url_prefix}/_health", "envVars:"]
     for name, value in variables.items():
         lines += [f"  - key: {name}", f"    value: {json.dumps(value)}"]
     for name in secrets:
@@ -190,17 +195,28 @@ def _rules(
     return Step(f"{text}: done before") if enough(rules) else Step(text, add)
 
 
-def carry_out(steps: Iterable[Step]) -> Iterator[tuple[Step, str | None]]:
-    """Do what is to be done; each step with what went wrong, or ``None``. What was done stays done."""
+def carry_out(steps: Sequence[Step]) -> Iterator[tuple[Step, str | None]]:
+    """Do what is to be done; each step with what went wrong, or ``None``. What was done stays done.
+
+    Without the bucket, which is the first step, nothing else is done.
+    """
     for step in steps:
-        if step.blocked:
-            yield step, "it is left to you"
-        elif step.do is not None:
-            try:
-                step.do()
-            except NotAllowed:
-                yield step, "the credentials may not do this"
-            except BackendError as error:
-                yield step, str(error.description)
-            else:
-                yield step, None
+        problem = _done(step)
+        if step.do is not None or step.blocked:
+            yield step, problem
+        if problem is not None and step is steps[0]:
+            return
+
+
+def _done(step: Step) -> str | None:
+    """Do it; what went wrong, if anything."""
+    if step.blocked:
+        return "it is left to you"
+    try:
+        if step.do is not None:
+            step.do()
+    except NotAllowed:
+        return "the credentials may not do this"
+    except BackendError as error:
+        return str(error.description)
+    return None

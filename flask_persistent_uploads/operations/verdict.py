@@ -38,21 +38,23 @@ def judge(
     environ: Mapping[str, str],
     *,
     variables: str = "UPLOADS_",
+    chosen_by: str | None = None,
     found: Marker | None = None,
 ) -> Verdict:
     """Whether what ``backend`` keeps is there after the next deploy. ``found`` is its marker. Nothing is made.
 
-    Proof beats inference: where the marker of an earlier deploy was found, the disk stays.
+    ``chosen_by`` is the variable that names the backend, if one does. Proof beats inference: where the marker of an
+    earlier deploy was found, the disk stays.
     """
-    survived = found.survived(host) if found else 0
-    proof = f"proven: survived {counted(survived, 'restart')} since {day(found.since)}" if survived and found else ""
+    proof = _proof(found, host)
     if backend.name in _ELSEWHERE:
         return Verdict(survives=True, reason=f"they are kept in {backend.name}, not on the disk of the app")
     remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL"
+    if chosen_by is not None:
+        remedy = f"unset {chosen_by} and {remedy}"
     if backend.name == "memory":
-        return Verdict(
-            survives=False, reason=f"{variables}BACKEND is memory, which ends with the process", remedy=remedy
-        )
+        reason = f"{variables}BACKEND is memory, which ends with the process"
+        return Verdict(survives=False, reason=reason, remedy=remedy)
     directory = folder_of(backend)
     if directory is None and proof:
         return Verdict(survives=True, reason=proof)
@@ -61,6 +63,16 @@ def judge(
     remedy = _with_volume(remedy, host.platform, environ, variables)
     verdict = _of_disk(mounts.look(directory), host, remedy, proven=bool(proof), variables=variables)
     return replace(verdict, reason=f"{verdict.reason}, {proof}") if proof and verdict.survives else verdict
+
+
+def _proof(found: Marker | None, host: Host) -> str:
+    """What the marker proves, in words; empty where it proves nothing."""
+    survived = found.survived(host) if found else 0
+    if found is None or survived == 0:
+        return ""
+    one_at_a_time = host.platform.shared is False or not host.platform.wiped
+    what = counted(survived, "restart" if one_at_a_time else "other instance or restart")
+    return f"proven: survived {what} since {day(found.since)}"
 
 
 def folder_of(backend: Backend) -> Path | None:
@@ -87,7 +99,7 @@ def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], va
     if mounted_at:
         return f"{remedy}, or set {variables}DIR={mounted_at.rstrip('/')}/uploads, on the volume"
     if platform.volume:
-        where = f"{variables}DIR to a folder below its mount path (nothing is mounted there now)"
+        where = f"{variables}DIR to a folder below its mount path (it is on no disk of its own now)"
         return f"{remedy}, or {platform.volume} and set {where}"
     if not platform.wiped:
         return f"set {variables}DIR to a folder on a disk, or {remedy.removeprefix('set ')}"
@@ -114,4 +126,5 @@ def _of_disk(mount: Mount, host: Host, remedy: str, *, proven: bool, variables: 
         return Verdict(survives=True, reason=f"they lie on {whose}{kind}")
     # A host that is not known here looks like a machine of one's own.
     reason = f"The folder lies on the disk of {platform.name}{kind}, and nothing tells whether that stays"
-    return Verdict(survives=None, reason=reason, remedy=f"set {variables}PLATFORM=machine if this is a server of yours")
+    yours = None if host.stated else f"set {variables}PLATFORM=machine if this is a server of yours"
+    return Verdict(survives=None, reason=reason, remedy=yours)

@@ -16,7 +16,7 @@ from flask.signals import request_started
 
 from .. import keys
 from ..backends.base import Backend
-from ..errors import BackendError
+from ..errors import BackendError, InvalidKey
 from . import marker, mounts
 from .marker import Marker
 from .platform import Host
@@ -27,7 +27,7 @@ logger = logging.getLogger("flask_persistent_uploads")
 # Seconds for which a look is good: a disk is looked at often, a service seldom (Cloudinary's free plan counts 500
 # calls an hour), and one that failed soon again.
 _NEAR, _FAR, _FAR_AFTER_FAILURE = 10, 300, 60
-_PATIENCE = 1.0  # seconds that an answer waits for the first look of all
+_PATIENCE = 1.0  # seconds that an answer waits for a look that is under way
 _STUCK = 60.0  # seconds: a look is a few calls, each of which has an end of its own
 
 
@@ -39,15 +39,24 @@ class Look(NamedTuple):
 
 
 class Watch:
-    """Signs the store's marker once in each process, and remembers what it saw.
+    """Looks at the store now and then, signs its marker, and remembers what it saw.
 
-    It does so in the background: no request waits for it, and nothing that fails here reaches the app.
+    It does so in the background: nothing that fails here reaches the app, and no request waits for it but for health,
+    a moment.
     """
 
     def __init__(
-        self, backend: Backend, host: Host, *, environ: Mapping[str, str], name: str = "uploads", expected: str | None
+        self,
+        backend: Backend,
+        host: Host,
+        *,
+        environ: Mapping[str, str],
+        name: str = "uploads",
+        expected: str | None,
+        chosen_by: str | None = None,
     ) -> None:
         self.backend, self.host, self.name, self.expected = backend, host, name, expected
+        self._chosen_by = chosen_by
         self._environ = environ
         self._variables = f"{name.upper()}_"
         self._folder = folder_of(backend)
@@ -97,7 +106,7 @@ class Watch:
         Who asks sees to it that a new look is taken where the last one is old.
         """
         thread = self._look_if_old()
-        if thread is not None and self._last.answer["status"] == "starting":
+        if thread is not None:
             thread.join(_PATIENCE)
         answer = self._last.answer
         if thread is not None and thread.is_alive() and time.monotonic() - self._began > _STUCK:
@@ -121,15 +130,18 @@ class Watch:
         return thread
 
     def _look(self) -> None:
-        found, problem = None, None
+        found, problem, works = None, None, True
         try:
             found = marker.read(self.backend) if self.host.building else marker.sign_in(self.backend, self.host)
             self._raise_alarm(found)
             problem = _out_of_room(self._folder) if self._folder is not None else None
+            works = problem is None
+        except InvalidKey:
+            problem = f"The backend {self.backend.name} does not take the key of the marker: pass keys on as they are."
         except Exception as error:  # noqa: BLE001 - whatever it is, the app must not hear of it
             problem = _words(error)
-        works = problem is None or (found is None and self._takes_files())
-        self._tell(f"UPLOADS DO NOT WORK. {problem}" if problem and not works else problem)
+            works = self._takes_files()
+        self._tell(problem if works or not problem else f"UPLOADS DO NOT WORK. {problem}")
         good = _NEAR if self.nearby else _FAR if problem is None else _FAR_AFTER_FAILURE
         answer = self._answer("ok" if works else "failing", found, problem, self._judge(found))
         self._last = Look(answer, time.monotonic() + good)
@@ -150,21 +162,28 @@ class Watch:
     ) -> dict[str, Any]:
         alarm = marker.alarm(self.expected, found, self.host.id, variables=self._variables) if found else None
         return {
-            "status": "alarm" if alarm and status == "ok" else status,
+            "status": "alarm" if status == "ok" and (alarm or (self.expected and not found)) else status,
             "problem": problem,
             "alarm": alarm,
             "backend": self.backend.name,
             "survives": verdict.survives if verdict else None,
             "store": found.id if found else None,
             "since": found.since.isoformat() if found else None,
-            "restarts_survived": found.survived(self.host) if found else None,
+            "restarts_survived": found.survived(self.host) if found and self._folder is not None else None,
             "instance": self.host.id,
             "instances": list(found.instances) if found else [],
             "free_bytes": _free_bytes(self._folder) if self._folder is not None and found else None,
         }
 
     def _judge(self, found: Marker | None) -> Verdict:
-        return judge(self.backend, self.host, self._environ, variables=self._variables, found=found)
+        return judge(
+            self.backend,
+            self.host,
+            self._environ,
+            variables=self._variables,
+            chosen_by=self._chosen_by,
+            found=found,
+        )
 
     def _raise_alarm(self, found: Marker | None) -> None:
         """Once for each store that is found in place of the expected one; a build sees none."""

@@ -139,6 +139,13 @@ def test_a_copy_of_a_disk_is_another_store_though_its_marker_is_the_same(one: li
     assert [one["answers"] for one in said(found)] == [4, 4]  # it was asked a second time before that was said
 
 
+def test_an_instance_sees_what_one_of_its_workers_sees() -> None:
+    new, old = answer("a", sees=["b"], free_bytes=1), answer("a", free_bytes=1)
+    for answers in ((new, old), (old, new)):
+        found = ask(*answers, answer("b", sees=["a"], free_bytes=1), times=6)
+        assert found.headline() == "2 instances, 1 store: they share their files."
+
+
 def test_a_disk_on_which_each_finds_the_other_is_shared() -> None:
     found = ask(answer("a", sees=["b"], free_bytes=1), answer("b", sees=["a"], free_bytes=1))
     assert (found.content, found.remedy) == (True, None)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -27,7 +28,8 @@ from flask_persistent_uploads.operations import marker
 from flask_persistent_uploads.operations.marker import KEY, Marker, Seen, alarm, born_at, establish, read, sign_in
 from flask_persistent_uploads.operations.platform import Host
 
-from ..conftest import MakeApp, settings_of
+from ..conftest import MakeApp, imagekit_backend, settings_of
+from ..fakes.imagekit import FakeImageKit
 from ..servers import ROOT, clean_environment
 from ..system.client import fetch
 from .test_platform import BY_ID
@@ -53,6 +55,21 @@ def backend(make_app: MakeApp, settings: dict[str, str], uploads: Uploads) -> It
 @pytest.fixture
 def local(tmp_path: Path) -> LocalBackend:
     return LocalBackend(tmp_path / "disk")
+
+
+def test_a_store_whose_search_lags_does_not_forget_who_it_is() -> None:
+    with FakeImageKit() as server:
+        server.add().index_delay = 2
+        backend = imagekit_backend(server)
+        first = sign_in(backend, host("one"))
+        with pytest.raises(BackendUnavailable, match="not found yet"):
+            sign_in(backend, host("two"))
+        deadline = time.monotonic() + 20
+        while read(backend) is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        second = sign_in(backend, host("two"))
+    assert second.id == first.id
+    assert {host("one").id, host("two").id} == set(second.instances)
 
 
 def put(backend: Backend, data: bytes) -> None:

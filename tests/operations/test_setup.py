@@ -103,9 +103,9 @@ class TestApply:
         with Door(server, bucket=bucket) as door:
             result = apply(door, "--yes")
         assert result.exit_code == 0
-        plan, _, done = result.output.partition("\n\n  done: ")
-        assert plan.startswith("Plan for s3, bucket ")
-        assert (plan.count("\n  - "), f"done: {done}".count("done: ")) == (4, 4)
+        plan, _, done = result.output.partition("\n\n")[2].partition("\n\n")
+        assert result.output.startswith("Plan for s3, bucket ")
+        assert (plan.count("  - "), done.count(": done\n")) == (4, 4)
         found = state(server, bucket)
         assert found is not None
         assert [buckets.lets_pages_read(found.cors), buckets.sweeps(found.lifecycle, "uploads")] == [True, True]
@@ -181,8 +181,8 @@ class TestApply:
         with Door(server) as door:
             result = apply(door, "--yes", **READER.keys)
         assert result.exit_code == 1
-        assert "the credentials may not do this: let pages of any origin read files (CORS)" in result.output
-        assert "the credentials may not do this: sweep parts of broken uploads" in result.output
+        assert "let pages of any origin read files (CORS): the credentials may not do this" in result.output
+        assert "(lifecycle): the credentials may not do this" in result.output
         assert state(server, server.bucket) == before
         server.made_by_setup(server.bucket)
 
@@ -205,7 +205,7 @@ class TestApply:
         assert found is not None
         assert found[:2] == before[:2]
         assert result.exit_code == 1
-        assert result.output.count("it is left to you: ") == 2
+        assert result.output.count(": it is left to you") == 2
         assert result.output.count("the credentials may not see these rules") == 4, "in the plan, and after it"
 
     def test_rules_that_a_broken_service_does_not_show_stop_it_before_anything(
@@ -236,14 +236,15 @@ class TestApply:
             result = apply(door, "--yes", **LEAST.keys)
             assert changes(door) == []
         assert result.exit_code == 1
-        assert "it is left to you: see the bucket: it is another's, or s3:ListBucket is missing" in result.output
+        assert "see the bucket: it is another's, or s3:ListBucket is missing: it is left to you" in result.output
 
     def test_a_key_that_may_not_make_buckets_says_so(self, server: Servant, bucket: str) -> None:
         nothing = where(lambda exchange: "list-type" in exchange.path, answer(404, "NoSuchBucket"), forward(server.url))
         with Door(server, nothing, bucket) as door:
             result = apply(door, "--yes", **LEAST.keys)
         assert result.exit_code == 1
-        assert "the credentials may not do this: create the bucket, private" in result.output
+        assert "create the bucket, private: the credentials may not do this" in result.output
+        assert "(CORS): " not in result.output  # without the bucket, nothing else is tried
 
     @pytest.mark.parametrize("wrong", ["UPLOADS_S3_SECRET_ACCESS_KEY", "UPLOADS_S3_ACCESS_KEY_ID"])
     def test_wrong_credentials_change_nothing(self, server: Servant, bucket: str, wrong: str) -> None:
@@ -341,6 +342,15 @@ def printed(kind: str, *arguments: str, **environment: str) -> Result:
 
 
 class TestPrinted:
+    def test_a_second_uploads_has_variables_of_its_own(self) -> None:
+        result = printed("s3", "--name", "documents", DOCUMENTS_S3_BUCKET="papers", DOCUMENTS_URL_PREFIX="/papers")
+        environment = variables(section(result, "The environment"))
+        assert environment["DOCUMENTS_S3_BUCKET"] == "papers"
+        assert environment["DOCUMENTS_URL_PREFIX"] == "/papers"
+        assert "UPLOADS_" not in result.output
+        assert "healthCheckPath: /papers/_health" in section(result, "Render")
+        assert "uploads doctor --name documents" in section(result, "Afterwards")
+
     @EVERY_KIND
     def test_the_environment_starts_an_app_on_that_backend(self, make_app: MakeApp, tmp_path: Path, kind: str) -> None:
         environment = filled(section(printed(kind, "--path", str(tmp_path / "disk")), "The environment"))

@@ -31,7 +31,7 @@ from .test_platform import BY_ID, RUNNING
 Start = Callable[..., object]
 SINCE = datetime(2026, 1, 3, 12, tzinfo=timezone.utc)
 S3 = "set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL"
-FOLDER = "and set UPLOADS_DIR to a folder below its mount path (nothing is mounted there now)"
+FOLDER = "and set UPLOADS_DIR to a folder below its mount path (it is on no disk of its own now)"
 
 
 def host(platform: str, name: str = "here") -> Host:
@@ -431,7 +431,7 @@ def test_the_start_says_in_one_line_where_files_are_kept_and_that_they_stay(
     start("render", RENDER, UPLOADS_DIR="/var/data/uploads")
     assert started(caplog).levelno == logging.INFO
     assert started(caplog).getMessage() == (
-        "uploads: files are kept in local, /var/data/uploads; they lie on a disk of their own (ext4)."
+        "uploads: files are kept in local, /var/data/uploads. They lie on a disk of their own (ext4)."
     )
 
 
@@ -495,7 +495,7 @@ def test_an_app_that_insists_on_persistence_starts_where_a_marker_proves_it(
         marker.sign_in(disk, detect(environ))
     start("fly", FLY, UPLOADS_DIR=str(disk.directory), UPLOADS_REQUIRE_PERSISTENT=True)
     message = started(caplog).getMessage()
-    assert "they lie on the disk of Fly.io (ext4), proven: survived 2 restarts since" in message
+    assert "They lie on the disk of Fly.io (ext4), proven: survived 2 restarts since" in message
 
 
 def test_what_was_set_up_is_at_the_error_and_shows_no_secret(start: Start) -> None:

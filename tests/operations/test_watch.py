@@ -624,7 +624,7 @@ def test_what_everybody_may_read_holds_no_secret_no_path_and_no_name_of_the_mach
     (tmp_path / "hunter2" / ".uploads" / "store.json").write_text("hello")
     state_of(app).watch._look()
     texts.append(app.test_client().get(HEALTH).text)
-    assert [json.loads(text)["status"] for text in texts][1:] == ["failing", "alarm", "ok"]
+    assert [json.loads(text)["status"] for text in texts][1:] == ["failing", "alarm", "alarm"]
     for text in texts:
         assert "hunter2" not in text
         assert str(tmp_path) not in text
@@ -859,3 +859,23 @@ def test_a_disk_that_breaks_while_it_is_read_does_not_keep_the_app_from_starting
     assert "the marker of the store cannot be read" in caplog.text
     assert "hunter2" not in caplog.text
     assert health(app)["http"] == 503
+
+
+class Rebuilding(MemoryBackend):
+    """A third party's, which makes each key anew from text."""
+
+    def save(self, key: str, *args: Any, **more: Any) -> str:
+        return super().save("".join(key), *args, **more)
+
+    def stat(self, key: str) -> Stat | None:
+        return super().stat("".join(key))
+
+
+def test_a_backend_that_takes_no_marker_but_files_is_healthy_and_told_why(make_live: Callable[..., Flask]) -> None:
+    app = make_live(UPLOADS_BACKEND=f"{__name__}:Rebuilding")
+    app.test_client().get(HEALTH)
+    looked(app)
+    answer = app.test_client().get(HEALTH)
+    told = json.loads(answer.text)
+    assert (answer.status_code, told["status"]) == (200, "ok")
+    assert "pass keys on as they are" in told["problem"]

@@ -71,6 +71,8 @@ def examine(case: Case, *, offline: bool = False) -> Report:
     survives = case.verdict.survives if case.verdict else None
     named = tuple((name.replace("_", " "), finding) for name, finding in findings)
     headline = _headline(case, findings)
+    if case.instead_of is not None:
+        headline = f"Of {case.name!r}, not {case.instead_of!r}, as it keeps the app from starting: {headline}"
     if offline and survives and case.folder is None and headline.startswith("Uploads survive"):
         headline = f"By the settings alone, uploads survive{headline.removeprefix('Uploads survive')}"
     return Report(headline, survives, tuple(_settings(case)), named)

@@ -60,8 +60,9 @@ class Case:
 
     ``problems`` are why the app refuses to start; ``backend`` is ``None`` where the settings make none. ``folder`` is
     where files lie on this machine, if they do; ``marker`` the one that was found there, or ``marker_trouble`` why it
-    could not be read. ``other_route`` is the app's own route that answers for ours, ``public_links`` what to set where
-    an authorize hook guards links that do not end.
+    could not be read. ``instead_of`` is the name that was asked for, where another is refused. ``other_route`` is the
+    app's own route that answers for ours, ``public_links`` what to set where an authorize hook guards links that do
+    not end.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Case:
     marker: Marker | None
     marker_trouble: str | None
     verdict: Verdict | None
+    instead_of: str | None = None
     other_route: str | None = None
     public_links: str | None = None
 
@@ -107,7 +109,8 @@ class Case:
                 found = read(backend)
             except Exception as error:  # noqa: BLE001 - a finding as others are, not the end of the report
                 trouble = str(getattr(error, "description", None) or unforeseen(error).seen)
-        verdict = judge(backend, host, environ, variables=f"{name.upper()}_", found=found) if backend else None
+        source, variables = settings.sources.get("backend"), f"{name.upper()}_"
+        verdict = judge(backend, host, environ, variables=variables, chosen_by=source, found=found) if backend else None
         return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, trouble, verdict)
 
     @property

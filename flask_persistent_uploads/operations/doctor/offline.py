@@ -24,6 +24,7 @@ from .case import Case, Check, Finding, failure, ok, warning
 
 _MADE = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no right clock is earlier than this version
 _SCARCE = 0.05  # of a disk
+_FORM = 100_000  # bytes of a form beside its file
 _PATIENT = 60  # seconds: what gunicorn's timeout should be for slow uploads, at least
 
 _OPTIONS = "-k gthread --threads 8 --timeout 120"
@@ -83,7 +84,8 @@ def store(case: Case) -> Finding | None:
         seen, _, remedy = alarm.rpartition(": ")
         return failure(seen, remedy)
     if case.marker is None:
-        return ok("No marker yet: the first request to the app makes it")
+        what = "the first request to the app" if case.folder else "the first upload, or a request for the health,"
+        return ok(f"No marker yet: {what} makes it")
     found = case.marker
     if case.folder is not None:
         history = f"has survived {counted(found.survived(case.host), 'restart')}"
@@ -216,11 +218,11 @@ def host_limit(case: Case) -> Finding | None:
     if not limits:
         return None
     seen = f"{host.name}: {limits} (as of {READ})"
-    if host.max_body is None or host.max_body >= case.settings.max_size:
+    if host.max_body is None or host.max_body - _FORM >= case.settings.max_size:
         return ok(seen)
     return warning(
         f"{seen}; {case.variables}MAX_SIZE allows {size(case.settings.max_size)}",
-        f"set {case.variables}MAX_SIZE={host.max_body}",
+        f"set {case.variables}MAX_SIZE={host.max_body - _FORM} (the rest of the form needs room)",
     )
 
 
@@ -321,7 +323,7 @@ def _limits(host: Platform) -> Iterator[str]:
         "max_body": "a request has at most {}",
         "max_seconds": "and takes at most {} s" if host.max_body else "a request takes at most {} s",
         "idle_seconds": "sleep after {} s without requests",
-        "stop_seconds": f"{host.stop_signal} {{}} s before the end",
+        "stop_seconds": f"{host.stop_signal} {{}} s before the end" if host.stop_seconds else "an end without notice",
     }
     for field, text in words.items():
         value = getattr(host, field)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from ... import keys
 from ...backends import remote
 from ...backends.base import Backend
-from ...errors import BackendError, BackendFull, BackendRefused, UploadRejected
+from ...errors import BackendError, BackendFull, BackendRefused, BackendTimeout, UploadRejected
 from .. import marker, web
 from ..bucket import Bucket, NotAllowed, deletes, sweeps
 from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, unbroken, unforeseen, warning
@@ -129,7 +129,7 @@ class Trial:
         answer = self._try("s3:PutObject", call, "A file can be saved")
         if isinstance(self._error, (BackendRefused, BackendFull, UploadRejected)):  # who refuses has stored nothing
             self._may_be_there = False
-        elif answer.verdict == FAILURE and (not self._remove() or "in time" in answer.seen):
+        elif answer.verdict == FAILURE and (not self._remove() or isinstance(self._error, BackendTimeout)):
             return answer._replace(seen=f"{answer.seen}; {self._place} may be left there")
         return answer
 
@@ -201,7 +201,7 @@ class Trial:
                 "Pages cannot fetch files by script", f"show them in <img>; {self.backend.name} decides this"
             )
         seen = "Pages cannot fetch files by script: no CORS rule allows the origin *"
-        return warning(seen, "flask uploads setup s3 --apply")
+        return warning(seen, self._setup)
 
     def listing(self) -> Finding | None:
         """Nobody lists the bucket without credentials."""
@@ -228,7 +228,7 @@ class Trial:
             return failure(f"The bucket's lifecycle rule {name!r} deletes uploads by their age", "remove that rule")
         if sweeps(rules, prefix):
             return ok("Parts of uploads that broke off are swept")
-        return warning("No lifecycle rule sweeps the parts of uploads that broke off", "flask uploads setup s3 --apply")
+        return warning("No lifecycle rule sweeps the parts of uploads that broke off", self._setup)
 
     def store(self) -> Finding | None:
         """The store is the one that the app was set up with."""
@@ -277,6 +277,10 @@ class Trial:
         return False
 
     @property
+    def _setup(self) -> str:
+        return "flask uploads setup s3 --apply" + ("" if self.case.name == "uploads" else f" --name {self.case.name}")
+
+    @property
     def _place(self) -> str:
         return f"{self.bucket.backend.prefix}/{self.key}" if self.bucket else self.key
 
@@ -319,7 +323,8 @@ class Trial:
         return unforeseen(self._error)
 
     def _trouble(self, error: BackendError, action: str) -> Finding:
-        text = str(error.description)
+        text = str(error.description).partition(" What may be left there: ")[0]
+        left = f"; {', '.join(error.orphans)} may be left there" if error.orphans else ""
         if self.bucket is not None and isinstance(error, BackendRefused) and re.search(r"\((AccessDenied|403)\)", text):
             place = f"arn:aws:s3:::{self.bucket.name}"
             if action == "s3:ListBucket":
@@ -329,9 +334,9 @@ class Trial:
             return failure(f"The permission {action} is missing", f"allow {action} on {where}")
         seen, separator, remedy = text.rstrip(".").rpartition(": ")
         if separator:
-            return failure(seen, remedy)
+            return failure(f"{seen}{left}", remedy)
         full = isinstance(error, BackendFull)
-        return failure(remedy, "make room there" if full else "try again, and see the service's status page")
+        return failure(f"{remedy}{left}", "make room there" if full else "try again, and see the service's status page")
 
     def _expect(self, method: str, headers: dict[str, str], status: int, body: bytes, success: str) -> Finding | None:
         url = self._url(method)
