@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from flask import Flask
 
 from flask_persistent_uploads import ConfigError, Uploads
 from flask_persistent_uploads.backends.base import Backend
@@ -28,7 +29,7 @@ from ..conftest import MakeApp
 from .test_mounts import CONTAINER, EMPTY_DIR, FLY, GVISOR, HEX, KOYEB, MICROVM, RENDER, SERVER, VOLUMES, at
 from .test_platform import BY_ID, RUNNING
 
-Start = Callable[..., object]
+Start = Callable[..., Flask]
 SINCE = datetime(2026, 1, 3, 12, tzinfo=timezone.utc)
 S3 = "set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL"
 FOLDER = "and set UPLOADS_DIR to a folder below its mount path (it is on no disk of its own now)"
@@ -409,7 +410,7 @@ def test_one_is_counted_as_one(number: int, text: str) -> None:
 
 @pytest.fixture
 def start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, shown: Path) -> Start:
-    def start(platform: str, mountinfo: str, **settings: object) -> object:
+    def start(platform: str, mountinfo: str, **settings: object) -> Flask:
         for name in ("UPLOADS_PLATFORM", *(name for environ in RUNNING.values() for name in environ)):
             monkeypatch.delenv(name, raising=False)
         for name, value in RUNNING.get(platform, {"UPLOADS_PLATFORM": platform}).items():
@@ -480,10 +481,13 @@ def test_an_app_that_insists_on_persistence_does_not_start_in_memory(start: Star
 def test_an_app_that_insists_on_persistence_starts_on_a_disk_or_while_it_is_built(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start("render", RENDER, UPLOADS_DIR="/var/data/uploads", UPLOADS_REQUIRE_PERSISTENT=True)
-    start("machine", SERVER, UPLOADS_DIR="/no-such-folder/uploads", UPLOADS_REQUIRE_PERSISTENT=True)
+    apps = [
+        start("render", RENDER, UPLOADS_DIR="/var/data/uploads", UPLOADS_REQUIRE_PERSISTENT=True),
+        start("machine", SERVER, UPLOADS_DIR="/no-such-folder/uploads", UPLOADS_REQUIRE_PERSISTENT=True),
+    ]
     monkeypatch.setitem(RUNNING, "render", {"RENDER": "true", "RENDER_SERVICE_ID": "srv-1"})
-    start("render", CONTAINER, UPLOADS_DIR="/var/data/uploads", UPLOADS_REQUIRE_PERSISTENT=True)
+    apps.append(start("render", CONTAINER, UPLOADS_DIR="/var/data/uploads", UPLOADS_REQUIRE_PERSISTENT=True))
+    assert all("flask_persistent_uploads" in app.extensions for app in apps)
 
 
 def test_an_app_that_insists_on_persistence_starts_where_a_marker_proves_it(
@@ -543,4 +547,5 @@ class Sealed(MemoryBackend):
 
 
 def test_a_disk_that_fails_in_its_own_way_does_not_keep_the_app_from_starting(start: Start) -> None:
-    start("render", RENDER, UPLOADS_BACKEND=f"{__name__}:Sealed")
+    app = start("render", RENDER, UPLOADS_BACKEND=f"{__name__}:Sealed")
+    assert "flask_persistent_uploads" in app.extensions

@@ -178,7 +178,7 @@ def disk_of(folder: Path, size: str, then: str = "", *, make: str = "") -> tuple
     )
 
 
-def only(report: Report, name: str, verdict: str) -> tuple[str, str]:
+def assert_only(report: Report, name: str, verdict: str) -> tuple[str, str]:
     """What one check has seen and advises, after proof that all others are content with the app."""
     found = [one for one in report.content["checks"] if one["verdict"] != "ok"]
     assert {one["name"]: one["verdict"] for one in found} == {name: verdict}, found
@@ -191,7 +191,7 @@ def only(report: Report, name: str, verdict: str) -> tuple[str, str]:
     return found[0]["seen"], found[0]["remedy"]
 
 
-def content_with(report: Report, *names: str) -> None:
+def assert_content(report: Report, *names: str) -> None:
     """Prove that nothing is wrong, and that the checks ``names`` looked or had nothing to say."""
     assert [one for one in report.content["checks"] if one["verdict"] != "ok"] == []
     assert report.code == 0

@@ -32,13 +32,13 @@ from .cases import (
     RENDER,
     S3,
     Report,
+    assert_content,
+    assert_only,
     behind,
-    content_with,
     disk_of,
     examine,
     examine_apart,
     healthy,
-    only,
     run,
 )
 
@@ -101,7 +101,7 @@ def test_of_a_healthy_app_on_a_service_every_check_is_content(
 
 def test_of_a_healthy_app_on_render_with_a_service_every_check_is_content(environment: Set) -> None:
     environment(**RENDER, **S3)
-    content_with(examine(), "platform", "persistence")
+    assert_content(examine(), "platform", "persistence")
 
 
 # -- configuration
@@ -185,7 +185,7 @@ def test_one_setting_that_makes_no_backend_fails_the_configuration_alone_and_is_
 ) -> None:
     environment(**variables)
     report = examine()
-    seen, remedy = only(report, "configuration", "failure")
+    seen, remedy = assert_only(report, "configuration", "failure")
     assert seen == wrong
     assert advice in remedy
     assert not remedy.endswith(".")
@@ -197,7 +197,7 @@ def test_one_setting_that_makes_no_backend_fails_the_configuration_alone_and_is_
 def test_of_several_wrong_settings_each_is_named_with_what_it_should_be(environment: Set) -> None:
     environment(UPLOADS_MAX_SIZE="big", UPLOADS_URL_EXPIRES="a day", UPLOADS_SERVE="ftp", UPLOADS_MAX_FILES="0")
     report = examine()
-    seen, remedy = only(report, "configuration", "failure")
+    seen, remedy = assert_only(report, "configuration", "failure")
     assert seen == "4 settings are wrong or missing"
     assert report.headline == "UPLOADS DO NOT WORK. 4 settings are wrong or missing."
     assert [line.split(" is ")[0] for line in sorted(remedy.splitlines())] == [
@@ -211,7 +211,7 @@ def test_of_several_wrong_settings_each_is_named_with_what_it_should_be(environm
 
 def test_wrong_settings_and_a_missing_account_are_told_at_once(environment: Set) -> None:
     environment(UPLOADS_BACKEND="imagekit", UPLOADS_MAX_SIZE="big")
-    seen, remedy = only(examine(), "configuration", "failure")
+    seen, remedy = assert_only(examine(), "configuration", "failure")
     assert seen == "3 settings are wrong or missing"
     for variable in ("UPLOADS_MAX_SIZE", "UPLOADS_IMAGEKIT_PRIVATE_KEY", "UPLOADS_IMAGEKIT_URL_ENDPOINT"):
         assert variable in remedy
@@ -219,20 +219,20 @@ def test_wrong_settings_and_a_missing_account_are_told_at_once(environment: Set)
 
 def test_a_wrong_value_of_app_config_fails_the_configuration_alone() -> None:
     report = examine(lambda: healthy(UPLOADS_MAX_SIZE="big"))
-    assert only(report, "configuration", "failure")[0] == "UPLOADS_MAX_SIZE is 'big'"
+    assert assert_only(report, "configuration", "failure")[0] == "UPLOADS_MAX_SIZE is 'big'"
     assert report.settings["UPLOADS_MAX_SIZE"] == ("(not right)", "app.config")
 
 
 def test_a_wrong_value_of_the_env_file_fails_the_configuration_alone(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("UPLOADS_MAX_SIZE=big\n")
     report = examine_apart(folder=tmp_path)
-    assert only(report, "configuration", "failure")[0] == "UPLOADS_MAX_SIZE is 'big'"
+    assert assert_only(report, "configuration", "failure")[0] == "UPLOADS_MAX_SIZE is 'big'"
     assert examine().settings["UPLOADS_MAX_SIZE"] == ("(not right)", ".env")
 
 
 def test_a_variable_that_is_none_of_ours_is_a_warning_with_the_one_that_was_meant(environment: Set) -> None:
     environment(UPLOADS_MAXSIZE="5MB")
-    seen, remedy = only(examine(), "configuration", "warning")
+    seen, remedy = assert_only(examine(), "configuration", "warning")
     assert seen == "1 variable not known"
     assert "UPLOADS_MAXSIZE" in remedy
     assert "did you mean UPLOADS_MAX_SIZE?" in remedy
@@ -242,7 +242,7 @@ def test_each_setting_is_told_with_its_variable_and_where_it_was_found(environme
     (tmp_path / ".env").write_text(f"UPLOADS_MAX_FILES=7\nUPLOADS_MAX_SIZE=3MB\nMEDIA_ROOT={tmp_path}/media\n")
     environment(UPLOADS_MAX_SIZE="2MB", UPLOADS_URL_EXPIRES="60")
     report = examine(lambda: healthy(UPLOADS_MAX_SIZE="1MB", UPLOADS_ALLOW=["image/*", ".csv"]))
-    content_with(report, "configuration")
+    assert_content(report, "configuration")
     assert report.settings == {
         "UPLOADS_PLATFORM": ("machine", "environment"),
         "UPLOADS_MAX_SIZE": ("1000000", "app.config"),
@@ -283,18 +283,18 @@ def test_an_sdk_that_is_not_installed_fails_the_sdk_alone_and_the_remedy_install
     name: str, module: str, account: dict[str, str], tmp_path: Path
 ) -> None:
     report = without(module, tmp_path, **account)
-    seen, remedy = only(report, "sdk", "failure")
+    seen, remedy = assert_only(report, "sdk", "failure")
     assert seen == f"The backend {name} needs {module}"
     assert remedy == f"pip install 'flask-persistent-uploads[{name}]'"
     assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
 
 
 def test_the_sdk_of_another_backend_is_not_missed(tmp_path: Path) -> None:
-    content_with(without("boto3", tmp_path, **CLOUDINARY))
+    assert_content(without("boto3", tmp_path, **CLOUDINARY))
 
 
 def test_the_remedy_of_a_missing_sdk_can_be_copied_into_a_shell(tmp_path: Path) -> None:
-    remedy = only(without("boto3", tmp_path, **S3), "sdk", "failure")[1]
+    remedy = assert_only(without("boto3", tmp_path, **S3), "sdk", "failure")[1]
     assert shlex.split(remedy) == ["pip", "install", "flask-persistent-uploads[s3]"]
 
 
@@ -320,12 +320,12 @@ def test_an_environment_that_claims_a_platform_without_its_other_variables_is_a_
     claim: str, confirmation: str, environment: Set
 ) -> None:
     environment(UPLOADS_PLATFORM="", **{claim: "true"}, **S3)
-    seen, remedy = only(examine(), "platform", "warning")
+    seen, remedy = assert_only(examine(), "platform", "warning")
     assert seen.startswith(f"{claim} claims ")
     assert seen.endswith(f"but {confirmation} is not set")
     assert "UPLOADS_PLATFORM=machine" in remedy
     environment(UPLOADS_PLATFORM="machine")
-    content_with(examine(), "platform")
+    assert_content(examine(), "platform")
 
 
 # -- persistence
@@ -346,7 +346,7 @@ def test_the_disk_that_a_platform_wipes_fails_the_persistence_alone(
 ) -> None:
     environment(**{"UPLOADS_PLATFORM": "", **variables})
     report = examine()
-    seen, advice = only(report, "persistence", "failure")
+    seen, advice = assert_only(report, "persistence", "failure")
     assert seen == f"{name} wipes this disk at every deploy and restart"
     assert advice.startswith("set UPLOADS_S3_BUCKET and its credentials")
     assert remedy in advice
@@ -359,7 +359,7 @@ def test_a_disk_of_its_own_on_render_is_well(tmp_path: Path) -> None:
     before = disk_of(tmp_path, "8M")
     settings = {**RENDER, **UPLOAD_MAY_HAVE_1_MB, "UPLOADS_DIR": f"{tmp_path}/disk/uploads"}
     report = examine_apart(folder=tmp_path, before=before, **settings)
-    content_with(report, "persistence", "folder", "space")
+    assert_content(report, "persistence", "folder", "space")
     assert report.headline == "Uploads survive: they lie on a disk of their own (ext4)."
 
 
@@ -367,14 +367,14 @@ def test_a_folder_in_memory_fails_the_persistence_alone(tmp_path: Path) -> None:
     (tmp_path / "memory").mkdir()
     before = behind(f"mount -t tmpfs none {tmp_path}/memory")
     report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{tmp_path}/memory/uploads")
-    seen, remedy = only(report, "persistence", "failure")
+    seen, remedy = assert_only(report, "persistence", "failure")
     assert seen == "The folder lies in memory, which ends with the machine"
     assert "set UPLOADS_DIR to a folder on a disk" in remedy
 
 
 def test_the_backend_memory_fails_the_persistence_alone(environment: Set) -> None:
     environment(UPLOADS_BACKEND="memory")
-    seen, _ = only(examine(), "persistence", "failure")
+    seen, _ = assert_only(examine(), "persistence", "failure")
     assert seen == "UPLOADS_BACKEND is memory, which ends with the process"
 
 
@@ -383,7 +383,7 @@ def test_an_app_that_refuses_to_start_as_uploads_must_survive_fails_the_persiste
 ) -> None:
     environment(UPLOADS_REQUIRE_PERSISTENT="true", **RENDER)
     report = examine()
-    seen, _ = only(report, "persistence", "failure")
+    seen, _ = assert_only(report, "persistence", "failure")
     assert report.headline == f"UPLOADS WILL BE LOST. {seen}."
     assert report.check("configuration")["verdict"] == "ok"
 
@@ -396,7 +396,7 @@ def test_the_setting_by_which_an_app_refuses_to_start_is_shown_as_it_is(environm
 def test_where_no_disk_is_mounted_yet_nobody_can_tell(environment: Set) -> None:
     environment(**{**RENDER, "RENDER_INSTANCE_ID": ""})
     report = examine()
-    seen, remedy = only(report, "persistence", "warning")
+    seen, remedy = assert_only(report, "persistence", "warning")
     assert seen == "Render is building or releasing, where no disk is mounted"
     assert remedy == "store a file, deploy again, and see if it is there"
     assert report.content["survives"] is None
@@ -427,7 +427,7 @@ class SomebodyElses(Backend):
 
 def test_of_a_backend_of_somebody_elses_nobody_can_tell(environment: Set) -> None:
     environment(UPLOADS_BACKEND=f"{__name__}:SomebodyElses")
-    seen, _ = only(examine(), "persistence", "warning")
+    seen, _ = assert_only(examine(), "persistence", "warning")
     assert seen == "Nothing is known of the backend elsewhere"
 
 
@@ -454,7 +454,7 @@ def test_a_folder_that_is_mounted_read_only_fails_the_folder_alone(tmp_path: Pat
     disk.mkdir()
     before = behind(f"mount --bind {disk} {disk}; mount -o remount,ro,bind {disk}")
     report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{disk}/uploads")
-    seen, remedy = only(report, "folder", "failure")
+    seen, remedy = assert_only(report, "folder", "failure")
     assert seen.startswith(str(disk))
     assert "mount it for writing" in remedy
     assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
@@ -492,7 +492,7 @@ def test_a_folder_of_another_user_fails_the_folder_alone(mode: int, said: str, a
         TMPDIR="/tmp",
     )
     theirs.chmod(0o755)
-    seen, remedy = only(report, "folder", "failure")
+    seen, remedy = assert_only(report, "folder", "failure")
     assert seen == said.format(theirs=theirs)
     assert advice.format(theirs=theirs, user=user) in remedy
     assert set(report.verdicts) == ALWAYS | {"persistence", "folder"}
@@ -506,7 +506,7 @@ def test_a_link_to_where_the_app_may_not_look_fails_the_folder_alone(open_folder
         folder=open_folder, python=("-c", AS_SOMEBODY_ELSE), UPLOADS_DIR=f"{open_folder}/link", TMPDIR="/tmp"
     )
     (open_folder / "theirs").chmod(0o755)
-    seen, _ = only(report, "folder", "failure")
+    seen, _ = assert_only(report, "folder", "failure")
     assert seen == f"{open_folder}/link cannot be used: Permission denied"
 
 
@@ -514,7 +514,7 @@ def test_a_link_to_where_the_app_may_not_look_fails_the_folder_alone(open_folder
 def test_a_file_in_the_place_of_the_folder_fails_the_folder_alone(below: str, tmp_path: Path, environment: Set) -> None:
     (tmp_path / "media").write_text("not a folder")
     environment(UPLOADS_DIR=f"{tmp_path}/media{below}")
-    seen, remedy = only(examine(), "folder", "failure")
+    seen, remedy = assert_only(examine(), "folder", "failure")
     assert seen == f"{tmp_path}/media is no folder"
     assert "set UPLOADS_DIR" in remedy
 
@@ -522,13 +522,13 @@ def test_a_file_in_the_place_of_the_folder_fails_the_folder_alone(below: str, tm
 def test_a_link_that_leads_nowhere_fails_the_folder_alone(tmp_path: Path, environment: Set) -> None:
     (tmp_path / "media").symlink_to(tmp_path / "gone")
     environment(UPLOADS_DIR=str(tmp_path / "media"))
-    seen, _ = only(examine(), "folder", "failure")
+    seen, _ = assert_only(examine(), "folder", "failure")
     assert seen == f"{tmp_path}/media is no folder"
 
 
 def test_a_folder_with_a_name_that_no_disk_takes_fails_the_folder_alone(tmp_path: Path, environment: Set) -> None:
     environment(UPLOADS_DIR=f"{tmp_path}/{'a' * 300}/uploads")
-    seen, _ = only(examine(), "folder", "failure")
+    seen, _ = assert_only(examine(), "folder", "failure")
     assert seen.endswith("/uploads cannot be used: File name too long")
 
 
@@ -557,7 +557,7 @@ def on_a_disk(tmp_path: Path, size: str, then: str, *, make: str = "", max_size:
 
 def test_a_disk_with_room_is_well(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "8M", "")
-    content_with(report, "space")
+    assert_content(report, "space")
     assert re.fullmatch(r"\d(\.\d)? MB are free", report.check("space")["seen"])
 
 
@@ -565,7 +565,7 @@ def test_a_full_disk_fails_the_space_alone_and_is_the_headline(tmp_path: Path) -
     large = "for name in 1 2 3; do cat /dev/zero >$name || sync; done"
     small = "for name in $(seq 11 99); do head -c 1024 /dev/zero >$name || sync; done"
     report = on_a_disk(tmp_path, "8M", f"mkdir uploads; ({large}; {small}) 2>/dev/null")
-    seen, remedy = only(report, "space", "failure")
+    seen, remedy = assert_only(report, "space", "failure")
     assert seen == "The disk is full"
     assert "grow the disk" in remedy
     assert report.headline == "UPLOADS DO NOT WORK. The disk is full."
@@ -573,13 +573,13 @@ def test_a_full_disk_fails_the_space_alone_and_is_the_headline(tmp_path: Path) -
 
 def test_a_disk_that_is_smaller_than_a_file_may_be_is_a_warning_and_uploads_survive(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "8M", "", max_size="100MB")
-    assert only(report, "space", "warning")[0].endswith("; a file may have 100 MB")
+    assert assert_only(report, "space", "warning")[0].endswith("; a file may have 100 MB")
     assert report.headline.startswith("Uploads survive: ")
 
 
 def test_a_disk_that_is_almost_full_is_a_warning(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "64M", "head -c $(($(stat -f -c %a*%S .) - 1500000)) /dev/zero >filler")
-    seen, _ = only(report, "space", "warning")
+    seen, _ = assert_only(report, "space", "warning")
     assert re.fullmatch(r"1\.\d MB of \d+(\.\d)? MB are free", seen)
 
 
@@ -587,12 +587,12 @@ def test_a_disk_with_hardly_a_name_left_is_a_warning(tmp_path: Path) -> None:
     report = on_a_disk(
         tmp_path, "8M", "while [ $(stat -f -c %d .) -gt 2 ]; do mktemp -p . >/dev/null; done", make="-N 64"
     )
-    assert only(report, "space", "warning")[0] == "2 of 64 inodes are free"
+    assert assert_only(report, "space", "warning")[0] == "2 of 64 inodes are free"
 
 
 def test_a_disk_without_a_name_left_fails_the_space_alone(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "8M", "while mktemp -p . >/dev/null 2>&1; do :; done", make="-N 64")
-    seen, _ = only(report, "space", "failure")
+    seen, _ = assert_only(report, "space", "failure")
     assert seen == "The disk is full: it has no inode left, so no more files"
     assert report.headline == f"UPLOADS DO NOT WORK. {seen}."
 
@@ -607,7 +607,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_folder_in_a_git_checkout_is_a_warning_and_the_remedy_settles_it(repository: Path) -> None:
-    seen, remedy = only(examine(), "checkout", "warning")
+    seen, remedy = assert_only(examine(), "checkout", "warning")
     assert seen == f"{repository}/instance/uploads lies in the git checkout {repository}"
     assert remedy == f"echo /instance/uploads/ >> {repository}/.gitignore"
     subprocess.run(remedy, shell=True, check=True)
@@ -616,14 +616,14 @@ def test_a_folder_in_a_git_checkout_is_a_warning_and_the_remedy_settles_it(repos
 
 def test_the_remedy_settles_it_also_where_a_name_has_spaces_and_quotes(repository: Path, environment: Set) -> None:
     environment(UPLOADS_DIR=f"{repository}/user's files (new)")
-    subprocess.run(only(examine(), "checkout", "warning")[1], shell=True, check=True)
-    content_with(examine())
+    subprocess.run(assert_only(examine(), "checkout", "warning")[1], shell=True, check=True)
+    assert_content(examine())
 
 
 @pytest.mark.parametrize("pattern", ["instance", "/instance/", "uploads/", "*"])
 def test_a_folder_that_git_ignores_in_any_way_is_well(pattern: str, repository: Path) -> None:
     (repository / ".gitignore").write_text(f"{pattern}\n")
-    content_with(examine())
+    assert_content(examine())
 
 
 def test_a_git_checkout_is_noticed_where_there_is_no_git_to_ask(
@@ -631,14 +631,14 @@ def test_a_git_checkout_is_noticed_where_there_is_no_git_to_ask(
 ) -> None:
     (repository / ".gitignore").write_text("instance\n")
     environment(PATH=str(tmp_path))
-    only(examine(), "checkout", "warning")
+    assert_only(examine(), "checkout", "warning")
 
 
 def test_a_folder_outside_of_the_checkout_is_well(
     repository: Path, environment: Set, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     environment(UPLOADS_DIR=str(tmp_path_factory.mktemp("elsewhere")))
-    content_with(examine())
+    assert_content(examine())
 
 
 def test_a_link_that_leads_out_of_the_checkout_is_well(
@@ -646,7 +646,7 @@ def test_a_link_that_leads_out_of_the_checkout_is_well(
 ) -> None:
     (repository / "media").symlink_to(tmp_path_factory.mktemp("elsewhere"))
     environment(UPLOADS_DIR=f"{repository}/media")
-    content_with(examine())
+    assert_content(examine())
 
 
 def test_a_link_that_leads_into_a_checkout_is_a_warning(
@@ -656,7 +656,7 @@ def test_a_link_that_leads_into_a_checkout_is_a_warning(
     link = tmp_path_factory.mktemp("elsewhere") / "link"
     link.symlink_to(repository / "media")
     environment(UPLOADS_DIR=str(link))
-    only(examine(), "checkout", "warning")
+    assert_only(examine(), "checkout", "warning")
 
 
 # -- static
@@ -670,28 +670,28 @@ def with_blueprint() -> Flask:
 
 def test_a_folder_in_the_apps_static_folder_fails_the_check_of_it_alone(tmp_path: Path, environment: Set) -> None:
     environment(UPLOADS_DIR=f"{tmp_path}/static/uploads")
-    seen, remedy = only(examine(), "static", "failure")
+    seen, remedy = assert_only(examine(), "static", "failure")
     assert seen.startswith(f"{tmp_path}/static/uploads lies in the static folder of 'healthy'")
     assert "set UPLOADS_DIR to a folder elsewhere" in remedy
 
 
 def test_a_folder_in_a_blueprints_static_folder_fails_the_check_of_it_alone(tmp_path: Path, environment: Set) -> None:
     environment(UPLOADS_DIR=f"{tmp_path}/shop/files/uploads")
-    seen, _ = only(examine(with_blueprint), "static", "failure")
+    seen, _ = assert_only(examine(with_blueprint), "static", "failure")
     assert "static folder of 'shop'" in seen
-    content_with(examine())
+    assert_content(examine())
 
 
 def test_a_link_into_the_static_folder_is_seen_through(tmp_path: Path, environment: Set) -> None:
     (tmp_path / "static" / "uploads").mkdir(parents=True)
     (tmp_path / "media").symlink_to(tmp_path / "static" / "uploads")
     environment(UPLOADS_DIR=f"{tmp_path}/media")
-    only(examine(), "static", "failure")
+    assert_only(examine(), "static", "failure")
 
 
 def test_a_folder_beside_the_static_folder_is_well(tmp_path: Path, environment: Set) -> None:
     environment(UPLOADS_DIR=f"{tmp_path}/static-uploads")
-    content_with(examine(with_blueprint))
+    assert_content(examine(with_blueprint))
 
 
 # -- temporary
@@ -700,7 +700,7 @@ def test_a_folder_beside_the_static_folder_is_well(tmp_path: Path, environment: 
 def test_temporary_files_in_memory_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / "memory").mkdir()
     before = behind(f"mount -t tmpfs -o size=1g none {tmp_path}/memory")
-    seen, remedy = only(
+    seen, remedy = assert_only(
         examine_apart(folder=tmp_path, before=before, TMPDIR=f"{tmp_path}/memory"), "temporary", "warning"
     )
     assert seen.startswith(f"The folder for temporary files, {tmp_path}/memory, lies in memory")
@@ -710,7 +710,7 @@ def test_temporary_files_in_memory_are_a_warning(tmp_path: Path) -> None:
 def test_a_disk_for_temporary_files_that_is_smaller_than_an_upload_may_be_is_a_warning(tmp_path: Path) -> None:
     before = disk_of(tmp_path, "8M")
     report = examine_apart(folder=tmp_path, before=before, TMPDIR=f"{tmp_path}/disk")
-    seen, remedy = only(report, "temporary", "warning")
+    seen, remedy = assert_only(report, "temporary", "warning")
     assert "for temporary files; an upload may have 100 MB" in seen
     assert "set TMPDIR to a larger disk" in remedy
 
@@ -727,7 +727,7 @@ def test_where_no_temporary_file_can_be_made_the_check_of_them_fails_alone(tmp_p
         f"{read_only}; mount --bind /run/kept {disk}"
     )
     report = examine_apart(folder=tmp_path, before=before, UPLOADS_DIR=f"{disk}/uploads", TMPDIR="/tmp")
-    only(report, "temporary", "failure")
+    assert_only(report, "temporary", "failure")
 
 
 # -- limits
@@ -739,7 +739,7 @@ def test_a_request_without_an_end_is_a_warning_and_the_remedy_is_twice_the_large
         app.config["MAX_CONTENT_LENGTH"] = None
         return app
 
-    seen, remedy = only(examine(unlimited), "body limit", "warning")
+    seen, remedy = assert_only(examine(unlimited), "body limit", "warning")
     assert "MAX_CONTENT_LENGTH is not set" in seen
     assert remedy.startswith('app.config["MAX_CONTENT_LENGTH"] = 10000000')
 
@@ -756,12 +756,12 @@ def test_a_platform_that_takes_less_than_we_allow_is_a_warning_and_the_remedy_se
     variables: dict[str, str], limit: str, size: str, environment: Set
 ) -> None:
     environment(UPLOADS_PLATFORM="", **variables, **S3)
-    seen, remedy = only(examine(), "host limit", "warning")
+    seen, remedy = assert_only(examine(), "host limit", "warning")
     assert seen.startswith(limit)
     assert re.search(r"\(as of 20\d\d-\d\d\); UPLOADS_MAX_SIZE allows 100 MB$", seen)
     assert remedy == f"set UPLOADS_MAX_SIZE={size} (the rest of the form needs room)"
     environment(UPLOADS_MAX_SIZE=size)
-    content_with(examine())
+    assert_content(examine())
 
 
 # -- workers
@@ -787,12 +787,12 @@ SYNC = "which are killed 30 s into a slow upload"
 )
 def test_a_procfile_that_starts_sync_workers_is_a_warning(line: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text(f"release: flask db upgrade\nweb: {line}\n")
-    seen, remedy = only(examine(), "workers", "warning")
+    seen, remedy = assert_only(examine(), "workers", "warning")
     assert seen.startswith("Procfile starts gunicorn's sync workers")
     assert said in seen
     assert remedy == "start gunicorn with -k gthread --threads 8 --timeout 120"
     (tmp_path / "Procfile").write_text(f"web: {remedy}\n")
-    content_with(examine(), "workers")
+    assert_content(examine(), "workers")
 
 
 @pytest.mark.parametrize(
@@ -809,7 +809,7 @@ def test_a_procfile_that_starts_sync_workers_is_a_warning(line: str, said: str, 
 )
 def test_a_procfile_that_starts_patient_workers_is_well(line: str, tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text(f"web: {line}\n")
-    content_with(examine(), "workers")
+    assert_content(examine(), "workers")
 
 
 @pytest.mark.parametrize("line", ["worker: gunicorn app:app", "web: flask run", "web: uwsgi app.ini", "not a Procfile"])
@@ -832,9 +832,11 @@ def test_arguments_that_gunicorn_would_refuse_do_not_stop_the_report(arguments: 
 
 def test_sync_workers_by_the_environment_are_a_warning(environment: Set) -> None:
     environment(GUNICORN_CMD_ARGS="--workers 4")
-    assert only(examine(), "workers", "warning")[0].startswith("GUNICORN_CMD_ARGS starts gunicorn's sync workers")
+    assert assert_only(examine(), "workers", "warning")[0].startswith(
+        "GUNICORN_CMD_ARGS starts gunicorn's sync workers"
+    )
     environment(GUNICORN_CMD_ARGS="--workers 4 --timeout 90")
-    content_with(examine(), "workers")
+    assert_content(examine(), "workers")
 
 
 def test_the_environment_and_the_procfile_count_together_and_the_procfile_wins(
@@ -842,15 +844,15 @@ def test_the_environment_and_the_procfile_count_together_and_the_procfile_wins(
 ) -> None:
     (tmp_path / "Procfile").write_text("web: gunicorn app:app\n")
     environment(GUNICORN_CMD_ARGS="--timeout 120")
-    content_with(examine(), "workers")
+    assert_content(examine(), "workers")
     (tmp_path / "Procfile").write_text("web: gunicorn app:app --timeout 20\n")
-    assert "killed 20 s" in only(examine(), "workers", "warning")[0]
+    assert "killed 20 s" in assert_only(examine(), "workers", "warning")[0]
 
 
 def test_a_configuration_file_of_gunicorn_is_not_overlooked(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_text("web: gunicorn app:app\n")
     (tmp_path / "gunicorn.conf.py").write_text("worker_class = 'gthread'\nthreads = 8\ntimeout = 120\n")
-    content_with(examine())
+    assert_content(examine())
 
 
 def test_of_a_configuration_file_that_the_start_line_names_nothing_is_said(tmp_path: Path) -> None:
@@ -869,9 +871,11 @@ def test_the_gunicorn_that_runs_in_this_folder_is_judged_by_how_it_was_started(
     with running(tmp_path, *options):
         report = examine()
     if verdict == "warning":
-        assert only(report, "workers", verdict)[0].startswith("The running server starts gunicorn's sync workers")
+        assert assert_only(report, "workers", verdict)[0].startswith(
+            "The running server starts gunicorn's sync workers"
+        )
     else:
-        content_with(report, "workers")
+        assert_content(report, "workers")
         assert report.check("workers")["seen"].startswith("The running server starts")
 
 
@@ -893,13 +897,13 @@ def running(folder: Path, *options: str) -> Gunicorn:
 
 def test_debug_mode_on_a_platform_fails_the_check_of_it_alone(environment: Set) -> None:
     environment(FLASK_DEBUG="1", **RENDER, **S3)
-    seen, remedy = only(examine(), "debug", "failure")
+    seen, remedy = assert_only(examine(), "debug", "failure")
     assert seen == "Debug mode is on, on Render"
     assert "FLASK_DEBUG" in remedy
 
 
 def test_debug_mode_by_the_environment_is_seen_in_a_process_of_its_own(tmp_path: Path) -> None:
-    only(examine_apart(folder=tmp_path, FLASK_DEBUG="1", **RENDER, **S3), "debug", "failure")
+    assert_only(examine_apart(folder=tmp_path, FLASK_DEBUG="1", **RENDER, **S3), "debug", "failure")
 
 
 def test_debug_mode_that_the_app_sets_itself_is_seen(environment: Set) -> None:
@@ -909,12 +913,12 @@ def test_debug_mode_that_the_app_sets_itself_is_seen(environment: Set) -> None:
         return app
 
     environment(**RENDER, **S3)
-    only(examine(debugged), "debug", "failure")
+    assert_only(examine(debugged), "debug", "failure")
 
 
 def test_debug_mode_on_a_machine_is_well(environment: Set) -> None:
     environment(FLASK_DEBUG="1")
-    content_with(examine())
+    assert_content(examine())
 
 
 # -- clock
@@ -922,7 +926,7 @@ def test_debug_mode_on_a_machine_is_well(environment: Set) -> None:
 
 def test_a_clock_of_2001_fails_the_check_of_it_alone(tmp_path: Path) -> None:
     program = "import time; time.time = lambda: 1_000_000_000.0; from flask.cli import main; main()"
-    seen, remedy = only(examine_apart(folder=tmp_path, python=("-c", program)), "clock", "failure")
+    seen, remedy = assert_only(examine_apart(folder=tmp_path, python=("-c", program)), "clock", "failure")
     assert seen == "It is 2001-09-09 01:46 UTC by the clock, which must be wrong"
     assert "set the clock" in remedy
 
@@ -943,9 +947,9 @@ def test_a_store_that_was_born_in_the_future_fails_the_clock_alone(
     sign(tmp_path / "instance" / "uploads", datetime.now(timezone.utc) + ahead)
     report = examine()
     if verdict == "failure":
-        assert "which must be wrong" in only(report, "clock", "failure")[0]
+        assert "which must be wrong" in assert_only(report, "clock", "failure")[0]
     else:
-        content_with(report, "store")
+        assert_content(report, "store")
 
 
 # -- route and links
@@ -960,7 +964,7 @@ def test_a_route_of_the_apps_own_that_answers_in_place_of_ours_fails_the_route_a
         return app
 
     report = examine(with_route)
-    seen, remedy = only(report, "route", "failure")
+    seen, remedy = assert_only(report, "route", "failure")
     assert seen == "The app's own route 'old_uploads' answers /uploads/…: uploads are not served"
     assert "UPLOADS_URL_PREFIX" in remedy
 
@@ -994,15 +998,15 @@ def test_a_hook_before_links_that_do_not_end_is_a_warning(
     variables: dict[str, str], remedy: str, environment: Set
 ) -> None:
     environment(**variables)
-    seen, advice = only(examine(guarded), "links", "warning")
+    seen, advice = assert_only(examine(guarded), "links", "warning")
     assert "public and do not end" in seen
     assert advice == remedy
-    content_with(examine(healthy))
+    assert_content(examine(healthy))
 
 
 def test_a_hook_before_links_that_end_is_well(environment: Set) -> None:
     environment(**S3)
-    content_with(examine(guarded))
+    assert_content(examine(guarded))
 
 
 # -- store
@@ -1012,32 +1016,32 @@ def test_a_store_that_is_not_the_one_of_the_environment_fails_the_store_alone(tm
     sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
     environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
     report = examine()
-    seen, remedy = only(report, "store", "failure")
+    seen, remedy = assert_only(report, "store", "failure")
     assert "The store 20190101T000000Z-12345678" in seen
     assert "this one, 20200101T000000Z-00000000, was born" in seen
     assert "set UPLOADS_STORE_ID=20200101T000000Z-00000000" in remedy
     assert remedy.startswith("mount its disk, or name its bucket, or restore its files")
     assert report.headline.startswith("ANOTHER STORE. The store 20190101T000000Z-12345678")
     environment(UPLOADS_STORE_ID="20200101T000000Z-00000000")
-    content_with(examine(), "store")
+    assert_content(examine(), "store")
 
 
 def test_the_remedy_of_another_store_ends_with_what_can_be_copied(tmp_path: Path, environment: Set) -> None:
     sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
     environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
-    assert only(examine(), "store", "failure")[1].split()[-1] == "UPLOADS_STORE_ID=20200101T000000Z-00000000"
+    assert assert_only(examine(), "store", "failure")[1].split()[-1] == "UPLOADS_STORE_ID=20200101T000000Z-00000000"
 
 
 def test_a_store_that_is_gone_fails_the_store_alone(environment: Set) -> None:
     environment(UPLOADS_STORE_ID="20190101T000000Z-12345678")
-    assert "there is no marker here" in only(examine(), "store", "failure")[0]
+    assert "there is no marker here" in assert_only(examine(), "store", "failure")[0]
 
 
 def test_a_marker_that_cannot_be_read_fails_the_store_alone(tmp_path: Path) -> None:
     sign(tmp_path / "instance" / "uploads", datetime(2020, 1, 1, tzinfo=timezone.utc))
     (written,) = (tmp_path / "instance" / "uploads").rglob("store.json")
     written.write_text("{")
-    seen, remedy = only(examine(), "store", "failure")
+    seen, remedy = assert_only(examine(), "store", "failure")
     assert seen == "The marker of the store, .uploads/store.json, cannot be read"
     assert remedy.startswith("delete it")
 
@@ -1050,27 +1054,27 @@ def test_files_that_are_left_in_the_folder_of_before_are_a_warning(tmp_path: Pat
     environment(**S3, MEDIA_ROOT=str(tmp_path / "media"))
     assert "old folder" not in examine().verdicts
     (tmp_path / "media/a.png").write_bytes(b"x")
-    seen, remedy = only(examine(), "old folder", "warning")
+    seen, remedy = assert_only(examine(), "old folder", "warning")
     assert seen == f"MEDIA_ROOT is set, and {tmp_path}/media holds files, but they are looked for in s3"
     assert "copy them" in remedy
 
 
 def test_a_relative_folder_is_a_warning_with_the_absolute_one(tmp_path: Path, environment: Set) -> None:
     environment(UPLOADS_DIR="media")
-    seen, remedy = only(examine(), "folder", "warning")
+    seen, remedy = assert_only(examine(), "folder", "warning")
     assert "is relative" in seen
     assert remedy == f"UPLOADS_DIR={Path.cwd()}/media"
 
 
 def test_a_typo_is_named_beside_what_it_leaves_unset(environment: Set) -> None:
     environment(UPLOADS_S3_BUKET="my-bucket", UPLOADS_S3_ACCESS_KEY_ID="k", UPLOADS_S3_SECRET_ACCESS_KEY="s")
-    _, remedy = only(examine(), "configuration", "failure")
+    _, remedy = assert_only(examine(), "configuration", "failure")
     assert "did you mean UPLOADS_S3_BUCKET?" in remedy
 
 
 def test_an_id_in_quotes_is_no_id_of_a_store(environment: Set) -> None:
     environment(UPLOADS_STORE_ID='"20260103T101500Z-7f3a9c21"')
-    _, remedy = only(examine(), "configuration", "failure")
+    _, remedy = assert_only(examine(), "configuration", "failure")
     assert "without quotes" in remedy
 
 
