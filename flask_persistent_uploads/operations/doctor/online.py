@@ -129,8 +129,10 @@ class Trial:
         answer = self._try("s3:PutObject", call, "A file can be saved")
         if isinstance(self._error, (BackendRefused, BackendFull, UploadRejected)):  # who refuses has stored nothing
             self._may_be_there = False
-        elif answer.verdict == FAILURE and (not self._remove() or isinstance(self._error, BackendTimeout)):
-            return answer._replace(seen=f"{answer.seen}; {self._place} may be left there")
+        elif answer.verdict == FAILURE:
+            removed, self._may_be_there = self._remove(), False
+            if not removed or isinstance(self._error, BackendTimeout):
+                return answer._replace(seen=f"{answer.seen}; {self._place} may be left there")
         return answer
 
     # -- the file in the store
