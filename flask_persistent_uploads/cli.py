@@ -142,7 +142,7 @@ def setup(
         context.exit(_apply(settings, variables, yes=yes))
     for section in sections(kind, wanted):
         click.secho(f"# {section.title}", bold=True)
-        click.echo(f"\n{section.text.replace('UPLOADS_', variables)}\n")
+        click.echo(f"\n{section.text}\n")
 
 
 # -- doctor
@@ -222,9 +222,8 @@ def _health_address(context: click.Context, url: str, name: str) -> str:
     if url.endswith("/_health"):
         return url
     prefix = f"/{name}"
-    with contextlib.suppress(
-        Exception, SystemExit
-    ):  # whatever keeps an app from loading here says nothing of the running one
+    # Whatever keeps an app from loading here says nothing of the running one.
+    with contextlib.suppress(Exception, SystemExit):
         prefix = _states(context.ensure_object(ScriptInfo).load_app())[name].settings.url_prefix
     return f"{url.rstrip('/')}{prefix}/_health"
 

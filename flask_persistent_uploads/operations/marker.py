@@ -82,7 +82,9 @@ def establish(backend: Backend) -> Marker:
     except FileExists:  # another instance was faster
         found = read(backend)
         if found is None:  # a search that lags must not make the store forget who it is
-            raise BackendUnavailable("The marker of the store is not found yet.", key=KEY) from None
+            raise BackendUnavailable(
+                "The marker of the store is not found yet: the next look tries again.", key=KEY
+            ) from None
         return found
     return born
 

@@ -18,7 +18,7 @@ _AFTERWARDS = """Then deploy, and in the shell of the service:
 
 flask --app app uploads doctor{option}
 
-It prints the store's id. Set UPLOADS_STORE_ID to it, and a start on another
+It prints the store's id. Set {variables}STORE_ID to it, and a start on another
 store, or on an empty one, is an alarm in the log."""
 
 
@@ -32,6 +32,11 @@ class Wanted(NamedTuple):
     url_prefix: str = "/uploads"
     path: str = "/var/data"
     name: str = "uploads"
+
+    @property
+    def variables(self) -> str:
+        """What the names of the settings begin with."""
+        return f"{self.name.upper()}_"
 
 
 class Section(NamedTuple):
@@ -61,33 +66,32 @@ def sections(kind: str, wanted: Wanted) -> Iterator[Section]:
     if kind == "disk":
         yield Section("Docker, in compose.yaml", _compose(wanted))
     option = "" if wanted.name == "uploads" else f" --name {wanted.name}"
-    yield Section("Afterwards", _AFTERWARDS.format(option=option))
+    yield Section("Afterwards", _AFTERWARDS.format(option=option, variables=wanted.variables))
 
 
 def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, str]]:
     """The variables, and those that are secret, with what to put in their place."""
-    keys = {
-        "UPLOADS_S3_ACCESS_KEY_ID": "<access key id>",
-        "UPLOADS_S3_SECRET_ACCESS_KEY": "<secret access key>",
-    }
-    endpoint = {"UPLOADS_S3_ENDPOINT_URL": wanted.endpoint} if wanted.endpoint else {}
-    account = {"UPLOADS_S3_ENDPOINT_URL": "https://<account id>.r2.cloudflarestorage.com"}
+    start = wanted.variables
+    keys = {f"{start}S3_ACCESS_KEY_ID": "<access key id>", f"{start}S3_SECRET_ACCESS_KEY": "<secret access key>"}
+    bucket = {f"{start}S3_BUCKET": wanted.bucket}
+    endpoint = {f"{start}S3_ENDPOINT_URL": wanted.endpoint} if wanted.endpoint else {}
+    account = {f"{start}S3_ENDPOINT_URL": "https://<account id>.r2.cloudflarestorage.com"}
     tables: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-        "s3": ({"UPLOADS_S3_BUCKET": wanted.bucket, "UPLOADS_S3_REGION": wanted.region, **endpoint}, keys),
-        "r2": ({"UPLOADS_S3_BUCKET": wanted.bucket, **(endpoint or account)}, keys),
+        "s3": ({**bucket, f"{start}S3_REGION": wanted.region, **endpoint}, keys),
+        "r2": ({**bucket, **(endpoint or account)}, keys),
         "cloudinary": ({}, {"CLOUDINARY_URL": "cloudinary://<api key>:<api secret>@<cloud name>"}),
         "imagekit": (
             {"IMAGEKIT_URL_ENDPOINT": "https://ik.imagekit.io/<id>"},
             {"IMAGEKIT_PRIVATE_KEY": "<private key>"},
         ),
-        "disk": ({"UPLOADS_DIR": f"{wanted.path}/uploads"}, {}),
+        "disk": ({f"{start}DIR": f"{wanted.path}/uploads"}, {}),
     }
     variables, secrets = tables[kind]
-    variables = {**variables, "UPLOADS_REQUIRE_PERSISTENT": "true"}
+    variables = {**variables, f"{start}REQUIRE_PERSISTENT": "true"}
     if kind in {"s3", "r2"} and wanted.prefix != wanted.name:
-        variables = {**variables, "UPLOADS_PREFIX": wanted.prefix}
+        variables = {**variables, f"{start}PREFIX": wanted.prefix}
     if wanted.url_prefix != f"/{wanted.name}":
-        variables = {**variables, "UPLOADS_URL_PREFIX": wanted.url_prefix}
+        variables = {**variables, f"{start}URL_PREFIX": wanted.url_prefix}
     return variables, secrets
 
 

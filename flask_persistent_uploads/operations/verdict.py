@@ -46,7 +46,6 @@ def judge(
     ``chosen_by`` is the variable that names the backend, if one does. Proof beats inference: where the marker of an
     earlier deploy was found, the disk stays.
     """
-    proof = _proof(found, host)
     if backend.name in _ELSEWHERE:
         return Verdict(survives=True, reason=f"they are kept in {backend.name}, not on the disk of the app")
     remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL"
@@ -55,7 +54,7 @@ def judge(
     if backend.name == "memory":
         reason = f"{variables}BACKEND is memory, which ends with the process"
         return Verdict(survives=False, reason=reason, remedy=remedy)
-    directory = folder_of(backend)
+    directory, proof = folder_of(backend), _proof(found, host)
     if directory is None and proof:
         return Verdict(survives=True, reason=proof)
     if directory is None:

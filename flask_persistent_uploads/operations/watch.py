@@ -110,7 +110,11 @@ class Watch:
             thread.join(_PATIENCE)
         answer = self._last.answer
         if thread is not None and thread.is_alive() and time.monotonic() - self._began > _STUCK:
-            answer = {**answer, "status": "failing", "problem": f"The store has not answered for {_STUCK:.0f} s."}
+            answer = {
+                **answer,
+                "status": "failing",
+                "problem": f"The store has not answered for {_STUCK:.0f} s: see whether its disk or service works.",
+            }
         return answer, 503 if answer["status"] == "failing" else 200
 
     def _look_if_old(self) -> Thread | None:
@@ -216,7 +220,7 @@ def _out_of_room(folder: Path) -> str | None:
     if room.read_only:
         return "The disk for uploads is read-only: mount it for writing."
     if room.free_bytes == 0 or (room.total_inodes and room.free_inodes == 0):
-        return "The disk for uploads is full."
+        return "The disk for uploads is full: free some of it, or grow it."
     return None
 
 

@@ -413,7 +413,7 @@ def test_a_store_that_never_answers_is_a_503_after_a_while(
     clock(6)
     seen = health(app)
     assert (seen["http"], seen["status"]) == (503, "failing")
-    assert seen["problem"] == "The store has not answered for 60 s."
+    assert seen["problem"] == "The store has not answered for 60 s: see whether its disk or service works."
     counting(app).open_for_looks.set()
     looked(app)
     assert health(app)["http"] == 200
@@ -429,7 +429,10 @@ def test_a_store_that_ceases_to_answer_is_a_503_after_a_while(
     assert health(app)["status"] == "ok", "the last look counts until the new one is over"
     clock(watch._STUCK + 1)
     seen = health(app)
-    assert (seen["http"], seen["problem"]) == (503, "The store has not answered for 60 s.")
+    assert (seen["http"], seen["problem"]) == (
+        503,
+        "The store has not answered for 60 s: see whether its disk or service works.",
+    )
 
 
 SECRET = "https://s3.example/b?X-Amz-Signature=hunter2 /srv/secret/path"
@@ -547,7 +550,11 @@ def test_a_disk_that_is_full_to_others_is_a_503_though_a_byte_of_ours_still_fits
 ) -> None:
     monkeypatch.setattr(mounts, "room", lambda folder: mounts.Room(0, 1 << 30, 5, 10, False))
     seen = health(make_live(UPLOADS_BACKEND="local", UPLOADS_DIR=str(tmp_path / "disk")))
-    assert (seen["http"], seen["problem"], seen["free_bytes"]) == (503, "The disk for uploads is full.", 0)
+    assert (seen["http"], seen["problem"], seen["free_bytes"]) == (
+        503,
+        "The disk for uploads is full: free some of it, or grow it.",
+        0,
+    )
     assert seen["store"]
 
 
@@ -703,7 +710,7 @@ def test_live_a_disk_that_fills_up_after_the_marker_was_signed_is_a_503(
     mount = f'mkdir "$FOLDER/disk"; mount -t tmpfs -o {options} none "$FOLDER/disk"'
     before, after = live(mount, SEEN_AFTER.replace("FILL", fill))
     assert (before["http"], before["status"]) == (200, "ok")
-    assert (after["http"], after["problem"]) == (503, "The disk for uploads is full.")
+    assert (after["http"], after["problem"]) == (503, "The disk for uploads is full: free some of it, or grow it.")
     assert after["store"] == before["store"]
     assert (after["free_bytes"] == 0) == ("inodes" not in options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,13 @@ def warning(seen: str, remedy: str) -> Finding:
 
 def failure(seen: str, remedy: str) -> Finding:
     return Finding(FAILURE, seen, remedy)
+
+
+def halves(sentence: str, otherwise: str = "correct it") -> tuple[str, str]:
+    """What is wrong, and what to do, of a message that says both; ``otherwise``, of one that says the first alone."""
+    text = sentence.rstrip(".")
+    found = re.search(r": |; (?=set )", text)
+    return (text[: found.start()], text[found.end() :]) if found else (text, otherwise)
 
 
 def unbroken(check: Callable[[], Finding | None]) -> Finding | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from ..mounts import Place
 from ..platform import READ, Platform
 from ..verdict import counted
 from . import start_line
-from .case import Case, Check, Finding, failure, ok, warning
+from .case import Case, Check, Finding, failure, halves, ok, warning
 
 _MADE = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no right clock is earlier than this version
 _SCARCE = 0.05  # of a disk
@@ -36,7 +35,7 @@ def configuration(case: Case) -> Finding:
     unknown = list(config.unknown(case.settings, case.name))
     if problems and case.backend is None:
         if len(problems) == 1:
-            seen, remedy = _halves(problems[0])
+            seen, remedy = halves(problems[0])
             return failure(seen, "\n".join([remedy, *unknown]))
         return failure(f"{len(problems)} settings are wrong or missing", "\n".join([*problems, *unknown]))
     if unknown:
@@ -47,7 +46,7 @@ def configuration(case: Case) -> Finding:
 def sdk(case: Case) -> Finding | None:
     """The SDK of the backend is installed."""
     for sentence in missing_sdk(case.chosen or ""):
-        return failure(*_halves(sentence))
+        return failure(*halves(sentence))
     return None
 
 
@@ -78,7 +77,7 @@ def store(case: Case) -> Finding | None:
     if case.backend is None or case.problems or case.host.building:
         return None
     if case.marker_trouble:
-        return failure(*_halves(case.marker_trouble))
+        return failure(*halves(case.marker_trouble))
     alarm = markers.alarm(case.settings.store_id, case.marker, str(case.host), variables=case.variables)
     if alarm:
         seen, _, remedy = alarm.rpartition(": ")
@@ -294,13 +293,6 @@ CHECKS: tuple[Check, ...] = (
     route,
     links,
 )
-
-
-def _halves(sentence: str) -> tuple[str, str]:
-    """What is wrong, and what to do, of a sentence that says both."""
-    text = sentence.rstrip(".")
-    seen, _, remedy = re.split(r"([:;]) ", text, maxsplit=1) if re.search("[:;] ", text) else (text, "", "correct it")
-    return seen, remedy
 
 
 #: What cannot be asked of a folder that cannot be used.

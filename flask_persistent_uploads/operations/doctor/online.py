@@ -18,7 +18,7 @@ from ...backends.base import Backend
 from ...errors import BackendError, BackendFull, BackendRefused, BackendTimeout, UploadRejected
 from .. import marker, web
 from ..bucket import Bucket, NotAllowed, deletes, sweeps
-from .case import FAILURE, SKIPPED, Case, Finding, failure, ok, unbroken, unforeseen, warning
+from .case import FAILURE, SKIPPED, Case, Finding, failure, halves, ok, unbroken, unforeseen, warning
 from .offline import store as is_the_store
 
 Named = tuple[str, Finding]
@@ -334,11 +334,9 @@ class Trial:
             else:
                 where = f"{place}/{self.bucket.backend.prefix}/*"
             return failure(f"The permission {action} is missing", f"allow {action} on {where}")
-        seen, separator, remedy = text.rstrip(".").rpartition(": ")
-        if separator:
-            return failure(f"{seen}{left}", remedy)
         full = isinstance(error, BackendFull)
-        return failure(f"{remedy}{left}", "make room there" if full else "try again, and see the service's status page")
+        seen, remedy = halves(text, "make room there" if full else "try again, and see the service's status page")
+        return failure(f"{seen}{left}", remedy)
 
     def _expect(self, method: str, headers: dict[str, str], status: int, body: bytes, success: str) -> Finding | None:
         url = self._url(method)
