@@ -1,7 +1,7 @@
-"""The one table of content types, and how a download is named in a header.
+"""The one table of content types, the types that browsers may show, and the header that names a download.
 
-The standard library's ``mimetypes`` depends on the machine's own tables (it does not know webp without them), so the
-same key would be served differently on two hosts.
+The standard library's ``mimetypes`` reads the machine's own tables, so two hosts could serve the same key differently.
+Without such a table it does not know webp.
 """
 
 from __future__ import annotations
@@ -68,20 +68,37 @@ BY_EXTENSION = {
     "zip": "application/zip",
 }
 
+#: The types that browsers show. Every other file is downloaded, as ``application/octet-stream``: SVG and HTML can hold
+#: scripts, which would run in the name of the site that serves them.
+INLINE = frozenset(
+    {
+        "image/jpeg",
+        "image/png",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+        "application/pdf",
+        "video/mp4",
+        "video/webm",
+        "audio/mpeg",
+        "text/plain",
+    }
+)
+
 
 def extension(name: str) -> str:
-    """``"jpg"`` for ``a/photo.JPG``; empty where there is none."""
+    """Return ``"jpg"`` for ``a/photo.JPG``; an empty text if there is no extension."""
     last = name.rpartition("/")[2]
     return last.rpartition(".")[2].lower() if "." in last else ""
 
 
 def of_name(name: str) -> str:
-    """The content type that a key or filename claims by its extension; ``application/octet-stream`` if unknown."""
+    """Return the content type that the extension of a key or filename claims, or ``UNKNOWN``."""
     return BY_EXTENSION.get(extension(name), UNKNOWN)
 
 
 def attachment(filename: str) -> str:
-    """A ``Content-Disposition`` that saves the file under ``filename`` (RFC 6266, with RFC 8187 for non-ASCII)."""
+    """Return a ``Content-Disposition`` that saves the file under ``filename`` (RFC 6266; RFC 8187 for non-ASCII)."""
     plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
     fallback = "".join(c for c in plain if c.isalnum() or c in " ._-()") or "download"
     header = f'attachment; filename="{fallback}"'

@@ -10,9 +10,9 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-#: After all files of a call are durable, once for each: ``uploads`` (the extension), ``file`` (a ``StoredFile``).
-#: An exception in a receiver fails the upload, and the files are removed again.
+#: Sent once for each file, after all files of a call are durable, with ``uploads`` (the extension) and ``file`` (a
+#: ``StoredFile``). An exception in a receiver fails the upload, and all of its files are deleted again.
 file_saved = _signals.signal("file-saved")
 
-#: After a file was deleted: ``uploads`` (the extension), ``key``.
+#: Sent after a file was deleted, with ``uploads`` (the extension) and ``key``.
 file_deleted = _signals.signal("file-deleted")

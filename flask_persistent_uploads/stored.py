@@ -1,9 +1,8 @@
-"""What the other rooms hand to each other: a file that was stored, and what a backend knows of one."""
+"""Values that apps and backends exchange: a stored file, and what a backend knows about a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +11,8 @@ class StoredFile(str):
     """The path of a stored file, ``uploads/<key>``: a plain ``str`` to every database driver and to JSON.
 
     :attr:`key`           its address in the backend
-    :attr:`filename`      the client's name for it, cleaned for display
-    :attr:`content_type`  what the content is, by its bytes where they tell, else by the extension
+    :attr:`filename`      the client's name for it, cleaned, for display only
+    :attr:`content_type`  the type that its bytes prove, or else the one that its extension claims
     :attr:`size`          in bytes
     :attr:`sha256`        of the content, 64 hex digits
     :attr:`url`           the app's own permanent link, ``/uploads/<key>``
@@ -44,31 +43,14 @@ class StoredFile(str):
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What a backend knows of a file. ``size`` in bytes, ``modified`` with its time zone.
+    """What a backend knows about a file.
 
-    ``sha256`` (64 hex digits) where the backend keeps it; ``None`` says nothing about the content.
+    :attr:`size`     in bytes
+    :attr:`modified` with a time zone
+    :attr:`sha256`   of the content, 64 hex digits; ``None`` if the backend does not keep it
     """
 
     key: str
     size: int
     modified: datetime
     sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A derived image: the original cropped to fill ``width`` times ``height`` pixels, in the format that suits."""
-
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """Leave for a browser to store one file without passing through the app.
-
-    It sends ``fields`` and then the file, in the field ``file``, as ``multipart/form-data`` by POST to ``url``.
-    """
-
-    url: str
-    fields: Mapping[str, str] = field(repr=False)

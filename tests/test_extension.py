@@ -1,26 +1,28 @@
-"""``save_uploads`` and the other verbs: stored means stored, all or nothing."""
+"""``save_uploads`` and the other methods: which files are stored, all or nothing, and how they are used."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import hashlib
+import inspect
 import io
 import json
 import logging
 import pickle
+import secrets
 import signal
 import socket
 import threading
 import time
-import weakref
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from flask import Blueprint, Flask, Request, Response, jsonify, render_template_string, request
+from flask import Flask, Request, Response, jsonify, render_template_string, request, url_for
 from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.http import parse_options_header
 
 import flask_persistent_uploads
 from flask_persistent_uploads import (
@@ -28,9 +30,9 @@ from flask_persistent_uploads import (
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
-    ConfigError,
     FileMissing,
     InvalidKey,
+    Problem,
     StoredFile,
     TypeNotAllowed,
     UploadMalformed,
@@ -39,11 +41,14 @@ from flask_persistent_uploads import (
     file_deleted,
     file_saved,
     save_uploads,
+    upload_url,
 )
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.memory import MemoryBackend
+from flask_persistent_uploads.serving import redirects
 
-from .conftest import PNG, MakeApp, settings_of
+from .conftest import PNG, MakeApp, settings_of, state_of
+from .servers import S3Server
 
 File = tuple[IO[bytes], str]
 
@@ -56,7 +61,7 @@ def memory(make_app: MakeApp, uploads: Uploads) -> Iterator[Flask]:
 
 
 def post(app: Flask, data: dict[str, Any], view: Callable[[], Any] = save_uploads) -> tuple[Any, Any]:
-    """Send a form to a view of one line; what the view returned or raised, and the response."""
+    """Send a form to a view. Return what the view returned or raised, and the response."""
     seen: list[Any] = []
 
     def answer() -> Response:
@@ -83,10 +88,10 @@ def content_of(uploads: Uploads, path: str) -> bytes:
         return stream.read()
 
 
-# -- what comes back
+# -- results
 
 
-def test_every_file_comes_back_under_its_field_as_the_path_to_keep(app: Flask, uploads: Uploads) -> None:
+def test_save_uploads_returns_the_path_of_each_file_under_its_field(app: Flask, uploads: Uploads) -> None:
     paths, response = post(
         app, {"photo": (io.BytesIO(PNG), "Event 3.PNG"), "cv": (io.BytesIO(b"%PDF-1.7 x"), "cv.pdf"), "name": "Zoë"}
     )
@@ -101,14 +106,14 @@ def test_every_file_comes_back_under_its_field_as_the_path_to_keep(app: Flask, u
     assert content_of(uploads, photo) == PNG
 
 
-def test_several_files_in_one_field_are_all_kept_in_order(app: Flask, uploads: Uploads) -> None:
+def test_several_files_of_one_field_are_stored_in_order(app: Flask, uploads: Uploads) -> None:
     contents = [bytes([number]) * 1000 for number in range(9)]
     paths, _ = post(app, {"photos": [(io.BytesIO(content), f"{n}.bin") for n, content in enumerate(contents)]})
     assert [content_of(uploads, path) for path in paths.getlist("photos")] == contents
     assert len(set(paths.getlist("photos"))) == 9
 
 
-def test_only_the_fields_that_were_asked_for_are_stored(memory: Flask, uploads: Uploads) -> None:
+def test_only_the_chosen_fields_are_stored(memory: Flask, uploads: Uploads) -> None:
     form = {"a": (io.BytesIO(b"1"), "a.txt"), "b": (io.BytesIO(b"2"), "b.txt")}
     assert list(post(memory, form, lambda: save_uploads("a", folder="one"))[0]) == ["a"]
     form = {"a": (io.BytesIO(b"1"), "a.txt"), "b": (io.BytesIO(b"2"), "b.txt")}
@@ -118,25 +123,25 @@ def test_only_the_fields_that_were_asked_for_are_stored(memory: Flask, uploads: 
     assert [len(stored_keys(uploads, f"{folder}/")) for folder in ("one", "two", "three")] == [1, 2, 2]
 
 
-def test_an_empty_selection_is_an_empty_result(memory: Flask, uploads: Uploads) -> None:
+def test_a_form_without_a_chosen_file_has_an_empty_result(memory: Flask, uploads: Uploads) -> None:
     paths, response = post(memory, {"photo": (io.BytesIO(b""), ""), "name": "Zoë"})
     assert (len(paths), response.status_code, stored_keys(uploads)) == (0, 200, set())
     assert len(post(memory, {"name": "no file field at all"})[0]) == 0
 
 
-def test_the_same_name_twice_is_two_files(memory: Flask, uploads: Uploads) -> None:
+def test_two_files_with_the_same_name_are_two_files(memory: Flask, uploads: Uploads) -> None:
     paths, _ = post(memory, {"a": [(io.BytesIO(b"1"), "same.txt"), (io.BytesIO(b"2"), "same.txt")]})
     assert [content_of(uploads, path) for path in paths.getlist("a")] == [b"1", b"2"]
 
 
-def test_a_picture_without_a_proper_name_gets_the_extension_of_its_content(memory: Flask) -> None:
+def test_a_picture_without_a_usable_name_gets_the_extension_of_its_content(memory: Flask) -> None:
     paths, _ = post(memory, {"a": (io.BytesIO(PNG), "blob"), "b": (io.BytesIO(PNG), "图片.png")})
     assert paths["a"].key.endswith("-blob.png")
     assert paths["b"].key.endswith(".png")
     assert paths["b"].filename == "图片.png"
 
 
-def test_a_path_is_a_str_wherever_it_goes(memory: Flask, uploads: Uploads) -> None:
+def test_a_path_behaves_as_a_str(memory: Flask, uploads: Uploads) -> None:
     path = uploads.save(b"x", filename="a.txt")
     assert json.loads(json.dumps({"a": path, "b": [path]})) == {"a": str(path), "b": [str(path)]}
     assert ",".join([path, path]) == f"{path},{path}"
@@ -146,7 +151,7 @@ def test_a_path_is_a_str_wherever_it_goes(memory: Flask, uploads: Uploads) -> No
         assert (twin, vars(twin)) == (path, vars(path))
 
 
-def test_a_form_is_a_plain_dictionary_to_those_who_want_one(memory: Flask) -> None:
+def test_the_result_can_be_made_a_plain_dictionary(memory: Flask) -> None:
     paths, _ = post(memory, {"a": (io.BytesIO(b"1"), "a.txt")})
     assert {**paths} == dict(paths) == {"a": str(paths["a"])}
 
@@ -154,7 +159,7 @@ def test_a_form_is_a_plain_dictionary_to_those_who_want_one(memory: Flask) -> No
 # -- streams
 
 
-def test_the_streams_stay_open_and_stand_at_their_start(app: Flask) -> None:
+def test_the_streams_stay_open_at_their_start(app: Flask) -> None:
     def view() -> list[str]:
         save_uploads()
         twice = save_uploads()
@@ -164,7 +169,7 @@ def test_the_streams_stay_open_and_stand_at_their_start(app: Flask) -> None:
     assert seen == ["content", hashlib.sha256(b"content").hexdigest()]
 
 
-def test_a_stream_that_was_read_before_is_stored_whole(app: Flask, uploads: Uploads) -> None:
+def test_a_stream_that_was_read_before_is_stored_from_its_start(app: Flask, uploads: Uploads) -> None:
     def view() -> Any:
         request.files["a"].read()
         return save_uploads()
@@ -173,7 +178,7 @@ def test_a_stream_that_was_read_before_is_stored_whole(app: Flask, uploads: Uplo
     assert content_of(uploads, paths["a"]) == b"content"
 
 
-def test_a_closed_file_is_an_error_that_says_so(memory: Flask) -> None:
+def test_a_closed_file_is_an_error(memory: Flask) -> None:
     def view() -> Any:
         request.files["a"].close()
         return save_uploads()
@@ -184,7 +189,7 @@ def test_a_closed_file_is_an_error_that_says_so(memory: Flask) -> None:
     assert "closed before it was saved" in str(error)
 
 
-def test_one_file_may_be_saved_from_anywhere(app: Flask, uploads: Uploads, tmp_path: Path) -> None:
+def test_save_takes_bytes_files_and_streams(app: Flask, uploads: Uploads, tmp_path: Path) -> None:
     stream = io.BytesIO(b"content")
     stream.read(3)
     (tmp_path / "a.txt").write_bytes(b"content")
@@ -203,7 +208,7 @@ def test_one_file_may_be_saved_from_anywhere(app: Flask, uploads: Uploads, tmp_p
 
 
 class Failing(MemoryBackend):
-    """Fails on the n-th save, and on deletions if told."""
+    """Fails at the n-th save; deletes nothing if ``deletes`` is false."""
 
     def __init__(self, nth: int, error: Exception, *, deletes: bool = True, parallel: int = 1) -> None:
         super().__init__()
@@ -222,12 +227,12 @@ class Failing(MemoryBackend):
 
     def delete(self, key: str) -> None:
         if not self.deletes:
-            raise BackendUnavailable("The store for uploads cannot be reached.", key=key)
+            raise BackendUnavailable("The service cannot be reached.", key=key)
         super().delete(key)
 
 
 def use(app: Flask, backend: Backend) -> None:
-    app.extensions["flask_persistent_uploads"]["uploads"].state.backend = backend
+    state_of(app).backend = backend
 
 
 def five() -> dict[str, list[File]]:
@@ -235,7 +240,7 @@ def five() -> dict[str, list[File]]:
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
-@pytest.mark.parametrize("error", [BackendUnavailable("down"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [BackendUnavailable("It is down."), RuntimeError("a bug")])
 def test_if_file_3_of_5_fails_none_of_the_five_is_left(
     memory: Flask, uploads: Uploads, error: Exception, parallel: int
 ) -> None:
@@ -248,7 +253,7 @@ def test_if_file_3_of_5_fails_none_of_the_five_is_left(
     assert stored_keys(uploads) == set()
 
 
-def test_a_clean_up_that_fails_is_named_and_logged(
+def test_files_that_cannot_be_deleted_again_are_named_to_the_operator(
     memory: Flask, uploads: Uploads, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(memory, Failing(3, BackendUnavailable("The store went away."), deletes=False))
@@ -257,27 +262,87 @@ def test_a_clean_up_that_fails_is_named_and_logged(
     assert len(left) == 2
     assert left < set(raised.orphans)
     assert response.status_code == 503
-    assert all(key in raised.description and key in caplog.text for key in left)
-    assert raised.description.startswith("The store went away.")
+    assert str(raised).startswith("The store went away. These files may be left in the store: ")
+    failed = next(record.getMessage() for record in caplog.records if "an upload to memory" in record.getMessage())
+    assert failed == f"an upload to memory failed: {raised}"
+    for key in raised.orphans:
+        assert key in failed
+        assert key not in response.text
+        assert key not in raised.description
+        assert key not in str(raised.data)
 
 
-def test_a_silent_backend_is_not_asked_again_and_the_file_in_doubt_is_named(memory: Flask) -> None:
+def test_a_backend_that_timed_out_is_not_asked_to_delete(memory: Flask) -> None:
     use(memory, Failing(1, BackendTimeout("No answer in time."), deletes=False))
     raised, response = post(memory, {"f": (io.BytesIO(b"x"), "a.txt")})
     assert (response.status_code, len(raised.orphans)) == (504, 1)
+    assert raised.orphans[0] in str(raised)
+    assert raised.orphans[0] not in response.text
+
+
+class Counting(Failing):
+    """Counts deletions."""
+
+    deletions = 0
+
+    def delete(self, key: str) -> None:
+        self.deletions += 1
+        super().delete(key)
+
+
+@pytest.mark.parametrize(("nothing_stored", "deletions"), [(True, 0), (False, 1)])
+def test_a_save_that_sent_nothing_leaves_no_orphan(
+    memory: Flask, uploads: Uploads, nothing_stored: bool, deletions: int
+) -> None:
+    error = BackendUnavailable("The connection was refused.", nothing_stored=nothing_stored)
+    backend = Counting(1, error, deletes=False)
+    use(memory, backend)
+    raised, response = post(memory, {"f": (io.BytesIO(b"x"), "a.txt")})
+    assert (raised, response.status_code) == (error, 503)
+    assert (len(raised.orphans), backend.deletions) == (0 if nothing_stored else 1, deletions)
+    assert ("left in the store" in str(raised)) is not nothing_stored
+
+
+def test_of_five_files_only_those_that_were_stored_are_deleted(memory: Flask, uploads: Uploads) -> None:
+    backend = Counting(3, BackendUnavailable("The connection was refused.", nothing_stored=True))
+    use(memory, backend)
+    raised, _ = post(memory, five())
+    assert (raised.orphans, backend.deletions, stored_keys(uploads)) == ((), 2, set())
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable, BackendTimeout, BackendRefused, BackendFull])
+def test_an_error_page_shows_no_key_no_reason_and_no_remedy(memory: Flask, error: Any) -> None:
+    class Broken(MemoryBackend):
+        def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
+            raise error("The bucket b refuses.", remedy="Correct UPLOADS_S3_ACCESS_KEY_ID.", key=key)
+
+        def delete(self, key: str) -> None:
+            raise error("The bucket b refuses.", key=key)
+
+        open = stat = delete  # type: ignore[assignment]
+
+    use(memory, Broken())
+    raised, response = post(memory, {"f": (io.BytesIO(b"x"), "secret-plan.txt")})
+    pages = [response, memory.test_client().get("/uploads/a/secret-plan.txt")]
+    assert [page.status_code for page in pages] == [error.code, error.code]
+    for page in pages:
+        assert error.description in page.text
+        for private in (raised.key, "secret-plan", "bucket", "UPLOADS_", "Correct"):
+            assert private not in page.text
+    assert "Correct UPLOADS_S3_ACCESS_KEY_ID." in str(raised)
 
 
 @pytest.mark.parametrize(
     "bad", [{"max_size": 5}, {"allow": ".txt"}, {"allow": ["image/*"]}, {"folder": "../x"}, {"folder": "uploads"}]
 )
-def test_every_file_is_looked_at_before_any_is_stored(memory: Flask, uploads: Uploads, bad: dict[str, Any]) -> None:
+def test_every_file_is_checked_before_any_is_stored(memory: Flask, uploads: Uploads, bad: dict[str, Any]) -> None:
     form = {"a": (io.BytesIO(b"small"), "a.txt"), "b": (io.BytesIO(b"longer than five"), "b.csv")}
     _, response = post(memory, form, lambda: save_uploads(**bad))
     assert response.status_code in {404, 413, 415}
     assert stored_keys(uploads) == set()
 
 
-def test_a_receiver_that_fails_takes_the_files_with_it(memory: Flask, uploads: Uploads) -> None:
+def test_if_a_receiver_of_the_signal_fails_the_files_are_deleted(memory: Flask, uploads: Uploads) -> None:
     def receiver(sender: Flask, **_: Any) -> None:
         raise BackendUnavailable("the receiver failed")
 
@@ -287,27 +352,25 @@ def test_a_receiver_that_fails_takes_the_files_with_it(memory: Flask, uploads: U
 
 
 @pytest.mark.parametrize("error", [BackendRefused("no"), BackendFull("full")])
-def test_what_was_refused_is_not_called_left_behind(
-    memory: Flask, error: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refused_file_is_not_an_orphan(memory: Flask, error: Any, caplog: pytest.LogCaptureFixture) -> None:
     use(memory, Failing(1, error, deletes=False))
     raised, _ = post(memory, {"f": (io.BytesIO(b"x"), "a.txt")})
     assert (raised, raised.orphans) == (error, ())
     assert f"an upload to memory failed: {error}" in caplog.text
 
 
-def test_a_clean_up_that_breaks_in_its_own_way_hides_nothing(memory: Flask, uploads: Uploads) -> None:
+def test_an_unexpected_error_of_the_deletion_does_not_hide_the_first_error(memory: Flask, uploads: Uploads) -> None:
     class Breaking(Failing):
         def delete(self, key: str) -> None:
             raise ConnectionResetError
 
-    use(memory, Breaking(3, BackendUnavailable("down")))
+    use(memory, Breaking(3, BackendUnavailable("It is down.")))
     raised, response = post(memory, five())
     assert response.status_code == 503
     assert stored_keys(uploads) < set(raised.orphans)
 
 
-def test_after_the_first_failure_no_further_file_is_begun(memory: Flask) -> None:
+def test_after_the_first_failure_no_further_file_is_started(memory: Flask) -> None:
     class Slow(Failing):
         def save(self, key: str, stream: IO[bytes], **options: Any) -> str:
             if self.count == 0:
@@ -316,13 +379,13 @@ def test_after_the_first_failure_no_further_file_is_begun(memory: Flask) -> None
                 return MemoryBackend.save(self, key, stream, **options)
             return super().save(key, stream, **options)
 
-    backend = Slow(2, BackendUnavailable("down"), parallel=2)
+    backend = Slow(2, BackendUnavailable("It is down."), parallel=2)
     use(memory, backend)
     post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(10)]})
     assert backend.count <= 4
 
 
-def test_who_interrupts_the_waiting_stops_the_workers_too(memory: Flask, uploads: Uploads) -> None:
+def test_an_interrupt_stops_the_workers(memory: Flask, uploads: Uploads) -> None:
     class Slow(MemoryBackend):
         parallel, begun = 2, 0
 
@@ -348,7 +411,33 @@ def test_who_interrupts_the_waiting_stops_the_workers_too(memory: Flask, uploads
     assert backend.begun < 40
 
 
-def test_what_a_backend_could_not_take_back_is_named_with_what_we_could_not(memory: Flask) -> None:
+@pytest.mark.parametrize(
+    ("name", "start", "secret"),
+    [
+        ("uploads", "UPLOADS_", "UPLOADS_S3_SECRET_ACCESS_KEY"),
+        ("uploads", "UPLOADS_", "AWS_SECRET_ACCESS_KEY"),
+        ("documents", "DOCUMENTS_", "DOCUMENTS_S3_SECRET_ACCESS_KEY"),
+        ("documents", "DOCUMENTS_", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_the_remedy_of_a_failed_upload_names_the_variable_that_the_user_set(
+    name: str, start: str, secret: str, make_app: MakeApp, s3_server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {key.replace("UPLOADS_", start): value for key, value in s3_server.environment().items()}
+    del settings[f"{start}S3_SECRET_ACCESS_KEY"]
+    uploads = Uploads(name=name)
+    app = make_app(uploads, **settings, **{secret: "a-wrong-secret"})
+    form = {"f": (io.BytesIO(b"x"), "a.txt")}
+    raised, response = post(app, form, lambda: save_uploads(name=name))
+    assert isinstance(raised, BackendRefused)
+    assert (response.status_code, raised.setting, raised.orphans) == (502, secret, ())
+    assert secret in raised.remedy
+    assert f"an upload to s3 failed: {raised}" in caplog.text
+    assert secret not in response.text
+    assert raised.description in response.text
+
+
+def test_orphans_of_the_backend_and_of_the_batch_are_named_together(memory: Flask) -> None:
     class Altering(MemoryBackend):
         parallel = 2
         both = threading.Barrier(2, timeout=10)
@@ -360,34 +449,37 @@ def test_what_a_backend_could_not_take_back_is_named_with_what_we_could_not(memo
             raise error
 
     use(memory, Altering())
-    _, response = post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(2)]})
+    raised, response = post(memory, {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(2)]})
     assert response.status_code == 502
-    assert response.text.count(".txt") == 2
+    assert len(raised.orphans) == 2
+    assert str(raised).count(".txt") == 2
+    assert ".txt" not in response.text
 
 
-# -- what is refused
+# -- refused files
 
 
 def test_sixty_files_are_too_many(memory: Flask, uploads: Uploads) -> None:
     form = {"f": [(io.BytesIO(b"x"), f"{number}.txt") for number in range(60)]}
     _, response = post(memory, form)
     assert (response.status_code, stored_keys(uploads)) == (413, set())
-    assert "at most 50 at once" in response.text
+    assert "There are too many files. At most 50 are allowed at once." in response.text
 
 
-def test_a_file_above_the_limit_is_named_with_the_limit(memory: Flask, uploads: Uploads) -> None:
+def test_a_file_that_is_too_large_is_named_with_the_limit(memory: Flask, uploads: Uploads) -> None:
     _, response = post(memory, {"f": (io.BytesIO(b"x" * 100_001), "big.bin")})
     assert (response.status_code, stored_keys(uploads)) == (413, set())
-    assert "&#39;big.bin&#39; is too large; at most 100 kB a file are allowed." in response.text
+    assert "&#39;big.bin&#39; is too large. A file may have at most 100 kB." in response.text
     assert post(memory, {"f": (io.BytesIO(b"x" * 100_000), "big.bin")})[1].status_code == 200
 
 
-def test_a_wrong_type_with_a_right_extension_is_a_415(memory: Flask, uploads: Uploads) -> None:
+def test_a_wrong_type_with_an_allowed_extension_is_a_415(memory: Flask, uploads: Uploads) -> None:
     form = {"f": (io.BytesIO(b"<html><script>"), "photo.png")}
     raised, response = post(memory, form, lambda: save_uploads(allow="image/*"))
     assert isinstance(raised, TypeNotAllowed)
     assert (raised.field, raised.filename, response.status_code) == ("f", "photo.png", 415)
-    assert "&#39;photo.png&#39; is not of a type that is allowed here: image/*." in response.text
+    assert "The type of &#39;photo.png&#39; is not allowed. Allowed types: image/*." in response.text
+    assert raised.data["errors"] == {"files": {"f": [raised.description]}}
     assert stored_keys(uploads) == set()
 
 
@@ -399,18 +491,18 @@ def test_a_file_without_a_name_is_a_400(memory: Flask, uploads: Uploads) -> None
     assert "has no name" in response.text
 
 
-def test_the_settings_bound_what_a_call_may_ask_for(memory: Flask) -> None:
+def test_max_size_cannot_be_above_the_setting(memory: Flask) -> None:
     with pytest.raises(ValueError, match="UPLOADS_MAX_SIZE"):
         post(memory, {"f": (io.BytesIO(b"x"), "a.txt")}, lambda: save_uploads(max_size="2MB"))
 
 
 @pytest.mark.parametrize("allow", [[], "", " , "])
-def test_an_empty_list_of_types_does_not_open_everything(memory: Flask, uploads: Uploads, allow: Any) -> None:
+def test_an_empty_list_of_types_does_not_allow_everything(memory: Flask, uploads: Uploads, allow: Any) -> None:
     with pytest.raises(ValueError, match="allow is empty"):
         uploads.save(b"<svg>", filename="x.svg", allow=allow)
 
 
-def test_an_endless_stream_is_read_no_further_than_the_limit(memory: Flask, uploads: Uploads) -> None:
+def test_an_endless_stream_is_read_only_up_to_the_limit(memory: Flask, uploads: Uploads) -> None:
     class Endless(io.RawIOBase):
         given = 0
 
@@ -427,13 +519,13 @@ def test_an_endless_stream_is_read_no_further_than_the_limit(memory: Flask, uplo
     assert stream.given <= 100_001
 
 
-def test_a_request_class_that_was_replaced_is_an_error_and_no_loose_parser(memory: Flask) -> None:
+def test_replacing_the_request_class_after_init_app_is_an_error(memory: Flask) -> None:
     memory.request_class = Request
-    with pytest.raises(RuntimeError, match="set it before"):
+    with pytest.raises(RuntimeError, match="Set it before init_app"):
         post(memory, five())
 
 
-def test_a_form_that_broke_off_is_never_an_empty_success(memory: Flask, uploads: Uploads) -> None:
+def test_a_form_that_breaks_off_is_a_400(memory: Flask, uploads: Uploads) -> None:
     memory.add_url_rule("/raw", view_func=lambda: jsonify(save_uploads()), methods=["POST"])
     content = b'--B\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\ncontent\r\n--B--\r\n'
     for length in range(1, len(content) - 2):
@@ -444,19 +536,19 @@ def test_a_form_that_broke_off_is_never_an_empty_success(memory: Flask, uploads:
     assert stored_keys(uploads) == set()
 
 
-def test_error_handlers_of_the_app_answer_without_knowing_us(memory: Flask) -> None:
+def test_error_handlers_of_the_app_answer_our_errors(memory: Flask) -> None:
     memory.register_error_handler(413, lambda error: ({"error": error.description}, error.code))
     _, response = post(memory, {"f": (io.BytesIO(b"xx"), "a.txt")}, lambda: save_uploads(max_size=1))
     assert (response.status_code, response.json) == (
         413,
-        {"error": "'a.txt' is too large; at most 1 bytes a file are allowed."},
+        {"error": "'a.txt' is too large. A file may have at most 1 byte."},
     )
 
 
-# -- the other verbs
+# -- the other methods
 
 
-def test_verbs_take_any_spelling_of_a_path(app: Flask, uploads: Uploads) -> None:
+def test_the_methods_take_any_spelling_of_a_path(app: Flask, uploads: Uploads) -> None:
     path = uploads.save(b"content", filename="a b.txt")
     spellings = [path, str(path), f"/{path}", path.replace("/", "\\"), f"https://old.example/{path}?t=1", path.key]
     for spelling in spellings:
@@ -471,7 +563,7 @@ def test_verbs_take_any_spelling_of_a_path(app: Flask, uploads: Uploads) -> None
         uploads.open(path)
 
 
-def test_delete_takes_a_whole_column(memory: Flask, uploads: Uploads) -> None:
+def test_delete_takes_lists_of_paths(memory: Flask, uploads: Uploads) -> None:
     paths = [uploads.save(b"x", filename=f"{number}.txt") for number in range(5)]
     uploads.delete(",".join(paths[:2]))
     uploads.delete(json.dumps(paths[2:4]))
@@ -481,23 +573,190 @@ def test_delete_takes_a_whole_column(memory: Flask, uploads: Uploads) -> None:
         uploads.delete("../x")
 
 
-def test_direct_urls_are_todays_links_or_the_apps_own(app: Flask, uploads: Uploads, settings: dict[str, str]) -> None:
+@pytest.mark.parametrize("empty", [None, ""])
+def test_all_methods_take_an_empty_column(memory: Flask, uploads: Uploads, empty: str | None) -> None:
+    kept = uploads.save(b"x", filename="a.txt")
+    assert uploads.url(empty) == uploads.url(empty, external=True) == ""
+    assert uploads.direct_url(empty) == uploads.direct_url(empty, expires=60, download_name="a", external=True) == ""
+    assert uploads.direct_urls([empty, kept]) == {empty: "", kept: uploads.direct_url(kept)}
+    assert upload_url(empty) == upload_url(empty, external=True) == ""
+    assert uploads.stat(empty) is None
+    uploads.delete(empty)
+    with pytest.raises(FileMissing) as caught:
+        uploads.open(empty)
+    assert caught.value.code == 404
+    assert stored_keys(uploads) == {kept.key}
+
+
+def test_entries_lists_the_stored_files_lazily(app: Flask, uploads: Uploads) -> None:
+    folder = f"listed-{secrets.token_hex(4)}"
+    paths = [uploads.save(b"12345", filename=f"{n}.txt", folder=folder) for n in range(3)]
+    found = uploads.entries(f"{folder}/")
+    assert iter(found) is found
+    assert {(entry.key, entry.size) for entry in found} == {(path.key, 5) for path in paths}
+    assert list(uploads.entries(f"{folder}/nothing")) == []
+    assert {path.key for path in paths} <= {entry.key for entry in uploads.entries()}
+
+
+def test_the_repr_of_an_uploads_has_its_name() -> None:
+    assert repr(Uploads()) == "<Uploads 'uploads'>"
+    assert repr(Uploads(name="documents")) == "<Uploads 'documents'>"
+
+
+# -- links
+
+
+def test_direct_urls_lead_into_the_backend_or_to_the_app(
+    app: Flask, uploads: Uploads, settings: dict[str, str]
+) -> None:
     paths = [uploads.save(PNG, filename="a.png") for _ in range(3)]
-    links = uploads.direct_urls(paths)
-    assert list(links) == paths
+    direct = uploads.direct_urls(paths)
+    assert list(direct) == paths
     if uploads.backend.name not in {"memory", "local"}:
-        assert all(link.startswith("http://127.0.0.1:") for link in links.values())
-        assert links[paths[0]] == app.test_client().get(f"/{paths[0]}").headers["Location"]
+        assert all(link.startswith("http://127.0.0.1:") for link in direct.values())
+        assert direct[paths[0]] == app.test_client().get(f"/{paths[0]}").headers["Location"]
+        assert uploads.direct_url(paths[0], external=True) == direct[paths[0]]
     else:
-        assert list(links.values()) == [path.url for path in paths]
+        assert list(direct.values()) == [path.url for path in paths]
 
 
-def test_templates_link_by_upload_url(memory: Flask, uploads: Uploads) -> None:
+@pytest.fixture
+def signed(make_app: MakeApp, uploads: Uploads) -> Iterator[Flask]:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", SECRET_KEY="throw-away", SERVER_NAME="app.example")
+    with app.app_context():
+        yield app
+
+
+def test_a_direct_url_to_the_app_is_signed_and_ends(
+    signed: Flask, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.authorize(lambda action, key: False)
+    path = uploads.save(PNG, filename="a.png")
+    client = signed.test_client()
+    link = uploads.direct_url(path, expires=60)
+    assert link.startswith(f"/{path}?expires=")
+    assert link == uploads.direct_url(path, expires=60)
+    assert client.get(f"/{path}").status_code == 404
+    assert client.get(link, buffered=True).data == PNG
+    query = link.partition("?")[2]
+    other = uploads.save(PNG, filename="b.png")
+    assert client.get(f"/{other}?{query}").status_code == 404
+    assert client.get(link.replace("expires=", "expires=9")).status_code == 404
+    moment = time.time()
+    monkeypatch.setattr(redirects, "now", lambda: moment + 61)
+    assert client.get(link).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["Bericht Übersicht.png", "a; b\"c'.png", "x\r\nSet-Cookie: a=b.png"])
+def test_a_download_name_is_the_name_under_which_browsers_save(signed: Flask, uploads: Uploads, name: str) -> None:
+    path = uploads.save(PNG, filename="a.png")
+    response = signed.test_client().get(uploads.direct_url(path, download_name=name), buffered=True)
+    header = response.headers["Content-Disposition"]
+    assert parse_options_header(header)[1]["filename"] == name
+    assert header.startswith("attachment")
+    assert "Set-Cookie" not in response.headers
+    assert response.data == PNG
+    assert "Content-Disposition" not in signed.test_client().get(uploads.direct_url(path), buffered=True).headers
+    assert uploads.direct_url(path, download_name="") == uploads.direct_url(path)
+
+
+def test_a_download_name_is_part_of_the_signature(signed: Flask, uploads: Uploads) -> None:
+    uploads.authorize(lambda action, key: False)
+    path = uploads.save(PNG, filename="a.png")
+    link = uploads.direct_url(path, download_name="report.png")
+    assert signed.test_client().get(link, buffered=True).status_code == 200
+    assert signed.test_client().get(link.replace("report", "virus")).status_code == 404
+
+
+def test_without_a_secret_key_the_direct_url_is_the_plain_link_and_that_is_logged_once(
+    memory: Flask, uploads: Uploads, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = uploads.save(PNG, filename="a.png")
+    assert [uploads.direct_url(path), uploads.direct_url(path, expires=60, download_name="b.png")] == [path.url] * 2
+    assert caplog.text.count("SECRET_KEY is not set") == 1
+
+
+def test_expires_is_the_longest_time_that_a_link_of_s3_works(
+    make_app: MakeApp, uploads: Uploads, request: pytest.FixtureRequest
+) -> None:
+    app = make_app(uploads, **settings_of("s3", request))
+    with app.app_context():
+        path = uploads.save(PNG, filename="a.png")
+        links = [uploads.direct_url(path, expires=seconds) for seconds in (1, 60, 604_800)]
+        assert [f"X-Amz-Expires={seconds}&" in link for link, seconds in zip(links, (1, 60, 604_800), strict=True)]
+        named = uploads.direct_url(path, download_name="Übersicht.png")
+    with urllib.request.urlopen(named) as response:
+        assert response.read() == PNG
+        assert parse_options_header(response.headers["Content-Disposition"])[1]["filename"] == "Übersicht.png"
+
+
+@pytest.mark.parametrize("expires", [0, -1, 604_801, 1.5, "60", float("nan")])
+def test_a_wrong_expires_is_a_value_error(memory: Flask, uploads: Uploads, expires: Any) -> None:
+    with pytest.raises(ValueError, match=r"expires is .*\. Use a number of seconds from 1 to 604800\."):
+        uploads.direct_url("uploads/a.png", expires=expires)
+
+
+def test_external_links_have_the_host_of_the_request(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", SECRET_KEY="throw-away")
+    with app.test_request_context(base_url="https://shop.example:8443/app"):
+        assert uploads.url("uploads/a b.png") == "/app/uploads/a%20b.png"
+        assert uploads.url("uploads/a b.png", external=True) == "https://shop.example:8443/app/uploads/a%20b.png"
+        assert upload_url("uploads/a b.png", external=True) == "https://shop.example:8443/app/uploads/a%20b.png"
+        assert uploads.direct_url("uploads/a.png").startswith("/app/uploads/a.png?")
+        direct = uploads.direct_url("uploads/a.png", external=True)
+        assert direct.startswith("https://shop.example:8443/app/uploads/a.png?expires=")
+        assert upload_url("../x", external=True) == "https://shop.example:8443/app/uploads/..%2Fx"
+
+
+def test_external_links_have_the_server_name_outside_of_a_request(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(
+        uploads,
+        UPLOADS_BACKEND="memory",
+        SERVER_NAME="shop.example",
+        PREFERRED_URL_SCHEME="https",
+        APPLICATION_ROOT="/app/",
+    )
+    with app.app_context():
+        assert uploads.url("uploads/a.png") == "/app/uploads/a.png"
+        assert uploads.url("uploads/a.png", external=True) == "https://shop.example/app/uploads/a.png"
+        assert uploads.direct_url("uploads/a.png", external=True) == "https://shop.example/app/uploads/a.png"
+
+
+def test_external_links_need_a_server_name_outside_of_a_request(memory: Flask, uploads: Uploads) -> None:
+    with pytest.raises(RuntimeError, match=r"Outside of a request, .* Set SERVER_NAME\."):
+        uploads.url("uploads/a.png", external=True)
+    assert uploads.url("uploads/a.png") == "/uploads/a.png"
+
+
+def test_the_endpoints_have_documented_names(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory")
+    Uploads(app, name="documents")
+    with app.test_request_context():
+        assert url_for("persistent_uploads.file", path="a/b.png") == "/uploads/a/b.png" == uploads.url("a/b.png")
+        assert url_for("persistent_uploads.health") == "/uploads/_health"
+        assert url_for("persistent_documents.file", path="a.png") == "/documents/a.png"
+        assert url_for("persistent_documents.health") == "/documents/_health"
+        assert app.test_client().get(url_for("persistent_uploads.health")).is_json
+
+
+@pytest.mark.parametrize("bad", ["../x", "https://other.example/a.png", "a\ud800.png", "x" * 9000])
+def test_upload_url_links_a_bad_reference_to_a_404(memory: Flask, bad: str) -> None:
+    link = render_template_string("{{ upload_url(bad) }}", bad=bad)
+    assert memory.test_client().get(link).status_code == 404
+
+
+def test_links_begin_with_the_root_of_the_app_outside_of_a_request(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", APPLICATION_ROOT="/shop")
+    with app.app_context():
+        assert uploads.url("uploads/a.png") == "/shop/uploads/a.png"
+
+
+def test_upload_url_is_a_global_of_templates(memory: Flask, uploads: Uploads) -> None:
     page = "{{ upload_url('uploads\\\\a b.png') }}|{{ upload_url(none) }}|{{ upload_url('') }}"
     assert render_template_string(page) == "/uploads/a%20b.png||"
 
 
-def test_signals_tell_of_what_was_saved_and_deleted(memory: Flask, uploads: Uploads) -> None:
+def test_signals_are_sent_after_a_file_is_saved_or_deleted(memory: Flask, uploads: Uploads) -> None:
     seen: list[tuple[Any, ...]] = []
 
     def saved(sender: Flask, *, uploads: Uploads, file: StoredFile) -> None:
@@ -512,7 +771,7 @@ def test_signals_tell_of_what_was_saved_and_deleted(memory: Flask, uploads: Uplo
     assert seen == [("saved", memory, uploads, path), ("deleted", memory, uploads, path.key)]
 
 
-def test_one_line_is_logged_for_a_file_and_never_its_raw_name(
+def test_one_line_is_logged_for_a_file_without_its_raw_name(
     memory: Flask, uploads: Uploads, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -524,143 +783,25 @@ def test_one_line_is_logged_for_a_file_and_never_its_raw_name(
     assert line.isprintable()
 
 
-# -- several, and none
-
-
-def test_several_in_one_app_keep_apart_by_their_names(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCUMENTS_BACKEND", "memory")
-    monkeypatch.setenv("DOCUMENTS_MAX_SIZE", "10")
-    uploads, documents = Uploads(), Uploads(name="documents")
-    app = make_app(uploads, UPLOADS_BACKEND="memory")
-    documents.init_app(app)
-    with app.test_request_context():
-        photo, cv = uploads.save(PNG, filename="a.png"), documents.save(b"cv", filename="cv.txt")
-        assert (photo.split("/")[0], cv.split("/")[0]) == ("uploads", "documents")
-        assert (photo.url, cv.url) == (f"/{photo}", f"/{cv}")
-        assert render_template_string("{{ upload_url(cv, 'documents') }}", cv=cv) == cv.url
-        with pytest.raises(UploadTooLarge):
-            documents.save(PNG, filename="a.png")
-    client = app.test_client()
-    assert client.get(f"/{photo}", buffered=True).data == PNG
-    assert client.get(f"/{cv}", buffered=True).data == b"cv"
-    assert client.get(f"/uploads/{cv.key}", buffered=True).status_code == 404
-
-
-def test_save_uploads_of_a_named_one(make_app: MakeApp) -> None:
-    app = make_app(Uploads(name="documents"), DOCUMENTS_BACKEND="memory")
-    form = {"a": (io.BytesIO(b"1"), "a.txt")}
-    paths, _ = post(app, form, lambda: save_uploads(name="documents"))
-    assert paths["a"].startswith("documents/")
-
-
-def test_one_extension_serves_two_apps_that_do_not_mix(make_app: MakeApp) -> None:
-    uploads = Uploads()
-    one, two = make_app(uploads, UPLOADS_BACKEND="memory"), make_app(uploads, UPLOADS_BACKEND="memory")
-    with one.app_context():
-        path = uploads.save(PNG, filename="a.png")
-    assert one.test_client().get(f"/{path}", buffered=True).status_code == 200
-    assert two.test_client().get(f"/{path}", buffered=True).status_code == 404
-
-
-def test_mistakes_of_the_factory_are_named(make_app: MakeApp) -> None:
-    app = make_app(UPLOADS_BACKEND="memory")
-    with pytest.raises(ConfigError, match="another name"):
-        Uploads(app)
-    with Flask("bare").test_request_context(), pytest.raises(RuntimeError, match=r"call Uploads\(app\)"):
-        save_uploads()
-
-
-def test_names_and_places_that_collide_are_refused(make_app: MakeApp) -> None:
-    app = make_app(UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory", DOCUMENTS_URL_PREFIX="/uploads")
-    with pytest.raises(ConfigError, match="served by the Uploads named 'uploads'"):
-        Uploads(app, name="documents")
-    with pytest.raises(ValueError, match="is no name"):
-        Uploads(name="my.documents")
-    own = Flask("tests")
-    own.config["UPLOADS_BACKEND"] = "memory"
-    own.register_blueprint(Blueprint("uploads", "tests"))
-    Uploads(own)
-
-
-def test_a_route_of_the_app_that_answers_in_our_place_is_named(
-    make_app: MakeApp, uploads: Uploads, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = make_app(uploads, UPLOADS_BACKEND="memory")
-    app.add_url_rule("/uploads/<filename>", "uploaded_file", lambda filename: "old")
-    with app.app_context():
-        for _ in range(2):
-            uploads.save(PNG, filename="a.png")
-    assert caplog.text.count("the app's own route 'uploaded_file' answers /uploads/") == 1
-
-
-@pytest.mark.parametrize("guarded", [True, False])
-@pytest.mark.parametrize(
-    ("backend", "more", "remedy"),
-    [
-        ("cloudinary", {}, "set UPLOADS_CLOUDINARY_PRIVATE=true"),
-        ("imagekit", {}, "set UPLOADS_IMAGEKIT_PRIVATE=true"),
-        ("s3", {"UPLOADS_PUBLIC_URL": "https://cdn.example"}, "remove UPLOADS_PUBLIC_URL"),
-        ("cloudinary", {"UPLOADS_CLOUDINARY_PRIVATE": "1"}, None),
-        ("imagekit", {"UPLOADS_IMAGEKIT_PRIVATE": "1"}, None),
-        ("s3", {}, None),
-    ],
-)
-def test_a_hook_that_guards_permanent_links_is_warned_of_once(
-    request: pytest.FixtureRequest,
-    make_app: MakeApp,
-    uploads: Uploads,
-    caplog: pytest.LogCaptureFixture,
-    backend: str,
-    more: dict[str, str],
-    remedy: str | None,
-    guarded: bool,
-) -> None:
-    app = make_app(uploads, **settings_of(backend, request), **more)
-    if guarded:
-        uploads.authorize(lambda action, key: True)
-    with app.app_context():
-        for _ in range(2):
-            uploads.save(PNG, filename="a.png")
-    assert caplog.text.count("public and do not end") == (1 if guarded and remedy else 0)
-    assert not guarded or (remedy or "") in caplog.text
-
-
-@pytest.mark.parametrize(
-    "options", [{"rule": "/uploads/<name>/"}, {"rule": "/uploads/<name>", "redirect_to": "/static/x"}]
-)
-def test_looking_for_another_route_never_stands_in_the_way_of_a_file(
-    make_app: MakeApp, uploads: Uploads, options: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    app = make_app(uploads, UPLOADS_BACKEND="memory")
-    app.add_url_rule(endpoint="old", view_func=lambda name: name, **options)
-    assert post(app, {"f": (io.BytesIO(b"x"), "a.txt")})[1].status_code == 200
-    assert "the app's own route" in caplog.text
-
-
-def test_apps_that_are_gone_are_not_kept_by_their_hooks(make_app: MakeApp, uploads: Uploads) -> None:
-    apps = []
-    for _ in range(5):
-        app = make_app(uploads, UPLOADS_BACKEND="memory")
-        uploads.authorize(lambda action, key, app=app: app is not None)
-        apps.append(weakref.ref(app))
-    del app
-    gc.collect()
-    assert sum(app() is not None for app in apps) <= 1
-
-
-def test_a_bad_row_is_a_broken_picture_and_no_broken_page(memory: Flask) -> None:
-    page = "{{ upload_url('../x') }}|{{ upload_url('https://other.example/a.png') }}"
-    first, second = render_template_string(page).split("|")
-    assert memory.test_client().get(first).status_code == 404
-    assert memory.test_client().get(second).status_code == 404
-
-
-def test_the_root_of_the_app_counts_outside_of_a_request(make_app: MakeApp, uploads: Uploads) -> None:
-    app = make_app(uploads, UPLOADS_BACKEND="memory", APPLICATION_ROOT="/shop")
-    with app.app_context():
-        assert uploads.url("uploads/a.png") == "/shop/uploads/a.png"
+# -- the public names
 
 
 def test_every_public_name_is_exported() -> None:
     assert all(hasattr(flask_persistent_uploads, name) for name in flask_persistent_uploads.__all__)
+    assert {"Backend", "keys", "Problem", "Uploads", "save_uploads", "upload_url"} <= set(
+        flask_persistent_uploads.__all__
+    )
+    assert flask_persistent_uploads.Backend is Backend
+    assert flask_persistent_uploads.Problem is Problem
+    assert flask_persistent_uploads.keys.check("a/b.png") == "a/b.png"
     assert issubclass(UploadMalformed, flask_persistent_uploads.UploadRejected)
+
+
+def test_the_function_and_the_method_have_one_docstring_that_names_every_argument() -> None:
+    doc = Uploads.save_uploads.__doc__
+    assert doc is not None
+    assert save_uploads.__doc__ is doc
+    method, function = (list(inspect.signature(each).parameters) for each in (Uploads.save_uploads, save_uploads))
+    assert [*method[1:], "name"] == function
+    for name in function:
+        assert f"        ``{name}``  " in doc

@@ -1,4 +1,4 @@
-"""The proxy that other tests trust to be nothing but a proxy."""
+"""The round-robin proxy, which other tests rely on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PATH = "//a%20b/%2F+c?q=1&q=%25&empty="
 
 @pytest.fixture
 def servers() -> Iterator[list[ScriptedS3]]:
-    """Three servers; each answers with its own number."""
+    """Start three servers, each of which answers with its number."""
     with contextlib.ExitStack() as stack:
         numbered = [answer(200, body=str(number).encode()) for number in range(3)]
         yield [stack.enter_context(ScriptedS3(behaviour)) for behaviour in numbered]
 
 
 def ask_with(url: str, method: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Answer:
-    """One request with exactly these headers."""
+    """Send one request with exactly these headers."""
     with contextlib.closing(connect(url)) as connection:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:
@@ -34,7 +34,7 @@ def ask_with(url: str, method: str, path: str, body: bytes, headers: list[tuple[
         return Answer(response.status, dict(response.getheaders()), response.read())
 
 
-def test_each_request_goes_to_the_next_server_even_on_a_kept_connection(servers: list[ScriptedS3]) -> None:
+def test_each_request_goes_to_the_next_server_even_on_a_persistent_connection(servers: list[ScriptedS3]) -> None:
     with RoundRobin(*(server.url for server in servers)) as proxy:
         with contextlib.closing(connect(proxy.url)) as kept:
             answers = [ask(kept, "GET", "/") for _ in range(3)]
@@ -45,7 +45,7 @@ def test_each_request_goes_to_the_next_server_even_on_a_kept_connection(servers:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_method_path_query_headers_and_body_arrive_as_they_were_sent(method: str) -> None:
+def test_method_path_query_headers_and_body_arrive_unaltered(method: str) -> None:
     seen: list[tuple[str, str, list[tuple[str, str]], bytes]] = []
 
     def note(exchange: Exchange) -> None:
@@ -59,7 +59,7 @@ def test_method_path_query_headers_and_body_arrive_as_they_were_sent(method: str
     assert seen == [(f"{method} {PATH} HTTP/1.1", method, headers, body)]
 
 
-def test_status_headers_and_body_come_back_as_they_were_answered_and_no_redirect_is_followed() -> None:
+def test_status_headers_and_body_come_back_unaltered_and_redirects_are_not_followed() -> None:
     content = random.Random(4).randbytes(1_000_001)
 
     def redirect(exchange: Exchange) -> None:
@@ -75,7 +75,7 @@ def test_status_headers_and_body_come_back_as_they_were_answered_and_no_redirect
     assert (head.headers["Content-Length"], head.data) == (str(len(content)), b"")
 
 
-def test_an_answer_in_chunks_arrives_whole() -> None:
+def test_a_chunked_answer_arrives_complete() -> None:
     def chunks(exchange: Exchange) -> None:
         exchange.receive()
         exchange.send_response(200)
@@ -93,7 +93,7 @@ def test_a_server_that_is_gone_is_a_502_and_the_next_one_answers(servers: list[S
         assert [once(proxy.url, "GET", "/").status for _ in range(3)] == [502, 200, 502]
 
 
-def test_it_ends_with_its_block(servers: list[ScriptedS3]) -> None:
+def test_the_proxy_stops_at_the_end_of_its_block(servers: list[ScriptedS3]) -> None:
     with RoundRobin(servers[0].url) as proxy:
         once(proxy.url, "GET", "/")
     with pytest.raises(ConnectionRefusedError):
