@@ -1,247 +1,175 @@
-"""Where files are kept. :func:`build` makes the backend that the settings ask for, and imports no other."""
+"""Where files are kept. This module reads the settings of every backend, chooses one, and constructs it."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import Any
 
-from werkzeug.utils import import_string
-
-from ..config import OURS, VARIABLES, Secret, Settings, quoted
-from ..errors import ConfigError
-from . import s3_services
+from .. import config
+from ..config import Settings, quoted
+from ..errors import ConfigError, Problem
+from . import registry
 from .base import Backend
 
-if TYPE_CHECKING:
-    from .cloudinary import Account
+#: The backends of this package, by their modules' names. Each imports its SDK only when it uses it.
+BUILTIN_BACKENDS: tuple[type[Backend], ...] = tuple(registry.discover(__path__, __name__))
 
-GROUP = "flask_persistent_uploads.backends"
-
-_SDKS = {"s3": "boto3", "cloudinary": "cloudinary", "imagekit": "imagekitio"}
-
-# Any of these means that boto3's own chain has somewhere to look for credentials.
-_CHAIN = (
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_CONFIG_FILE",
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-)
-_CHAIN_FILES = (".aws/credentials", ".aws/config")
-_MACHINE_VENDOR = Path("/sys/class/dmi/id/sys_vendor")  # "Amazon EC2" where instance metadata can be asked
+#: The backend that is used if no other one is configured.
+DEFAULT = "local"
 
 
-def build(name: str, settings: Settings, *, directory: Path, variables: str, environ: Mapping[str, str]) -> Backend:
-    """The backend called ``name``. ``variables`` is what the names of its settings begin with: ``UPLOADS_``.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The settings of one ``Uploads``, the mistakes in them, and the backends that they can choose from.
 
-    Raises :class:`ConfigError`. No SDK is imported and nothing is asked over the network.
+    :attr:`known`  the backends of this package by name, and those that other packages register
+    :attr:`named`  the backend of another package that ``UPLOADS_BACKEND`` names, if it does
     """
-    if name == "local":
-        from .local import LocalBackend
 
-        return LocalBackend(directory)
-    if name == "memory":
-        from .memory import MemoryBackend
-
-        return MemoryBackend()
-    if name == "s3":
-        return _s3(settings, variables, environ)
-    if name == "cloudinary":
-        return _cloudinary(settings, variables, environ)
-    if name == "imagekit":
-        return _imagekit(settings, variables)
-    return _third_party(name, settings, variables)
+    settings: Settings
+    problems: tuple[Problem, ...]
+    known: Mapping[str, type[Backend]]
+    named: type[Backend] | None = None
 
 
-def _s3(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    problems = missing_sdk("s3")
-    if settings.s3_bucket is None:
-        if "s3_bucket" not in settings.sources:  # what was set wrongly has been told
-            problems.append(f"{variables}S3_BUCKET is not set: set it, or set {variables}BACKEND=local.")
-        raise ConfigError(problems)
-    given = (settings.s3_access_key_id, settings.s3_secret_access_key)
-    if given == (None, None) and not _chain_in_reach(settings, environ):
-        problems.append(
-            f"There is a bucket but no credentials: "
-            f"set {variables}S3_ACCESS_KEY_ID and {variables}S3_SECRET_ACCESS_KEY."
-        )
-    elif None in given and given != (None, None):
-        missing = "S3_ACCESS_KEY_ID" if given[0] is None else "S3_SECRET_ACCESS_KEY"
-        problems.append(f"{variables}{missing} is not set, while the other half of the credentials is: set both.")
-    problems += _endpoint_problems(settings, variables)
+def read_settings(
+    app_config: Mapping[str, Any], environ: Mapping[str, str], *, uploads: str = "uploads", dotenv: str | None = None
+) -> Reading:
+    """Read the settings of the ``Uploads`` of this name, and those of every backend that it can choose."""
+
+    def read(backends: Iterable[type[Backend]]) -> tuple[Settings, list[Problem]]:
+        declared = [setting for backend in backends for setting in backend.settings()]
+        return config.read(app_config, environ, uploads=uploads, declared=declared, dotenv=dotenv)
+
+    builtin = {backend.name: backend for backend in BUILTIN_BACKENDS}
+    settings, problems = read(builtin.values())
+    named, failures = _load_named(settings)
+    if named is not None:
+        known = {**builtin, named.name: named}
+    else:
+        others, more = registry.load_registered(settings)
+        known, failures = builtin | {each.name: each for each in others if each.name not in builtin}, failures + more
+    if known != builtin:
+        settings, problems = read(known.values())
+    return Reading(settings, (*problems, *failures), known, named)
+
+
+def choose(reading: Reading) -> type[Backend]:
+    """Return the backend that is named, or the one that other settings imply, or else ``local``.
+
+    Raises ``ConfigError`` if several are implied, or if one was meant but a setting that it needs is missing.
+    """
+    settings = reading.settings
+    if reading.named is not None:
+        return reading.named
+    if settings.backend is not None and not _own_names_win(settings, reading.known):
+        if settings.backend.lower() not in reading.known:  # reported when it was read
+            raise ConfigError(reading.problems)
+        return reading.known[settings.backend.lower()]
+    implied = _implied(settings, reading.known)
+    variable = config.variable(settings.uploads, "backend")
+    if len(implied) > 1:
+        found = " and ".join(f"{source} (for {name})" for name, source in implied.items())
+        remedy = f"Set {variable} to {' or '.join(implied)}, or remove the variables of the other."
+        raise ConfigError(Problem(f"Two backends are configured at once, by {found}.", remedy, variable))
+    if not implied:
+        _refuse_half_an_account(settings, reading.known)
+    return reading.known[next(iter(implied), DEFAULT)]
+
+
+def build(backend: type[Backend], settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> Backend:
+    """Construct the backend, without importing an SDK or using the network.
+
+    Raises ``ConfigError`` with every problem.
+    """
+    problems = [*missing_sdk(backend), *_unused(backend, settings)]
+    try:
+        built = backend.from_settings(settings, environ=environ, instance_path=instance_path)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from error
     if problems:
         raise ConfigError(problems)
-    from .s3 import S3Backend
-
-    return S3Backend(
-        bucket=settings.s3_bucket,
-        region=settings.s3_region,
-        endpoint_url=settings.s3_endpoint_url,
-        public_endpoint_url=settings.s3_public_endpoint_url,
-        access_key_id=settings.s3_access_key_id,
-        secret_access_key=settings.s3_secret_access_key.reveal() if settings.s3_secret_access_key else None,
-        session_token=settings.s3_session_token.reveal() if settings.s3_session_token else None,
-        prefix=settings.prefix,
-        public_url=settings.public_url,
-        timeout=settings.timeout,
-    )
+    built.variables = {built.argument(row.name): settings.variable(row.name) for row in settings.declared}
+    return built
 
 
-def missing_sdk(name: str) -> list[str]:
-    """What to install for the backend called ``name``, in a sentence; empty where nothing is missing."""
-    module = _SDKS.get(name)
-    if module is None or importlib.util.find_spec(module) is not None:
+def missing_sdk(backend: type[Backend]) -> list[Problem]:
+    """Return what to install for a backend; an empty list if nothing is missing."""
+    sdk, install = backend.description.sdk, backend.description.install
+    if sdk is None or _is_installed(sdk):
         return []
-    return [f"The backend {name} needs {module}: pip install 'flask-persistent-uploads[{name}]'."]
+    message = f"The backend {backend.name} needs the package {sdk}, which is not installed."
+    return [Problem(message, f"pip install '{install or sdk}'")]
 
 
-def _needed(settings: Settings, variables: str, problems: list[str], *names: str) -> list[str]:
-    """The values of settings that cannot be left out; raises ``ConfigError`` for these and for ``problems``."""
-    native = {row.name: "".join(f" (or {name})" for name in row.metadata["native"]) for row in VARIABLES}
-    problems += [
-        f"{variables}{name.upper()}{native[name]} is not set: set it."
-        for name in names
-        if name not in settings.sources  # what was set wrongly has been told
-    ]
-    values = [getattr(settings, name) for name in names]
-    if problems or None in values:
-        raise ConfigError(problems)
-    return [value.reveal() if isinstance(value, Secret) else value for value in values]
-
-
-def _cloudinary(settings: Settings, variables: str, environ: Mapping[str, str]) -> Backend:
-    from .cloudinary import API, CloudinaryBackend
-
-    account = _cloudinary_account(settings, variables, missing_sdk("cloudinary"))
-    _check_what_the_sdk_reads(environ.get("CLOUDINARY_URL") or "cloudinary://")
-    prefixes = [settings.cloudinary_upload_prefix, account.upload_prefix]
-    if not settings.sources.get("cloudinary_upload_prefix", "").startswith(variables):
-        prefixes.reverse()
-    return CloudinaryBackend(
-        cloud_name=account.cloud_name,
-        api_key=account.api_key,
-        api_secret=account.api_secret,
-        prefix=settings.prefix,
-        private=settings.cloudinary_private,
-        public_url=settings.public_url or account.public_url,
-        upload_prefix=prefixes[0] or prefixes[1] or API,
-        timeout=settings.timeout,
-    )
-
-
-def _check_what_the_sdk_reads(url: str) -> None:
-    """The SDK reads the native variable by itself when it is imported, and fails if it is not right."""
-    if not url.startswith("cloudinary://"):
-        raise ConfigError(
-            "CLOUDINARY_URL does not begin with cloudinary://: correct it (is a space or quote before it?)."
-        )
+def _is_installed(module: str) -> bool:
     try:
-        urlsplit(url)
-    except ValueError:
-        raise ConfigError("CLOUDINARY_URL holds '[' or ']': write them as %5B and %5D.") from None
-
-
-def _cloudinary_account(settings: Settings, variables: str, problems: list[str]) -> Account:
-    """The account of the URL, or of the three parts: our own names win over native ones, which others may share."""
-    from .cloudinary import Account, read_url
-
-    url, other = settings.cloudinary_url, settings.cloudinary_cloud_name
-    source, other_source = (settings.sources.get(f"cloudinary_{name}", "") for name in ("url", "cloud_name"))
-    ours, other_ours = source.startswith(variables), other_source.startswith(variables)
-    own_key = settings.sources.get("cloudinary_api_key", "").startswith(variables)
-    if url is None or (other_ours and own_key and not ours):
-        parts = ("cloudinary_cloud_name", "cloudinary_api_key", "cloudinary_api_secret")
-        return Account(*_needed(settings, variables, problems, *parts))
-    try:
-        account = read_url(url.reveal())
-    except ValueError as error:
-        raise ConfigError([*problems, f"{source} is not right; set it to {error}."]) from error
-    if (other_ours or not ours) and other not in {None, account.cloud_name}:
-        problems.append(f"{other_source} names another cloud than {source}: remove it.")
-    if problems:
-        raise ConfigError(problems)
-    return account
-
-
-def _imagekit(settings: Settings, variables: str) -> Backend:
-    from .imagekit import ImageKitBackend
-
-    private_key, url_endpoint = _needed(
-        settings, variables, missing_sdk("imagekit"), "imagekit_private_key", "imagekit_url_endpoint"
-    )
-    return ImageKitBackend(
-        private_key=private_key,
-        url_endpoint=url_endpoint,
-        public_key=settings.imagekit_public_key,
-        prefix=settings.prefix,
-        private=settings.imagekit_private,
-        base_url=settings.imagekit_base_url,
-        timeout=settings.timeout,
-    )
-
-
-def _chain_in_reach(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Whether boto3 may find credentials by itself, judged without asking anybody."""
-    home = Path(environ.get("HOME", "/"))
-    if any(environ.get(name) for name in _CHAIN) or any((home / name).exists() for name in _CHAIN_FILES):
-        return True
-    if settings.s3_endpoint_url is not None or environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
         return False
-    return _MACHINE_VENDOR.is_file() and _MACHINE_VENDOR.read_text().startswith("Amazon EC2")
 
 
-def _endpoint_problems(settings: Settings, variables: str) -> list[str]:
-    """What contradicts the endpoint: a bucket's address is often pasted where it belongs."""
-    endpoint, bucket = settings.s3_endpoint_url, settings.s3_bucket
-    if endpoint is None or bucket is None:
-        return []
-    scheme, _, address = endpoint.partition("://")
-    rest = f"{scheme}://{address.removeprefix(f'{bucket}.')}"
-    problems = []
-    # Elsewhere the region of the host counts silently: guides for R2 and Spaces set "us-east-1" beside it.
-    service = s3_services.find(endpoint) if ".amazonaws.com" in address else None
-    source = settings.sources.get("s3_region", "")
-    if service and service.region and source.startswith(variables) and settings.s3_region != service.region:
-        problems.append(f"{source} is {settings.s3_region}, but the endpoint is in {service.region}: remove it.")
-    if (rest != endpoint and s3_services.find(rest) is not None) or urlsplit(endpoint).path == f"/{bucket}":
-        problems.append(
-            f"{variables}S3_ENDPOINT_URL holds the bucket's name: leave it out, {variables}S3_BUCKET has it."
-        )
-    return problems
+def _load_named(settings: Settings) -> tuple[type[Backend] | None, list[Problem]]:
+    """Load the backend of another package that ``UPLOADS_BACKEND`` names, if it does; or return why that fails."""
+    name, variable = settings.backend, settings.variable("backend")
+    builtin = [backend.name for backend in BUILTIN_BACKENDS]
+    if name is None or name.lower() in builtin:
+        return None, []
+    try:
+        return registry.load(name), []
+    except ImportError as reason:
+        remedy = f"Set it to {', '.join([*builtin, *registry.registered()])} or module:Class."
+        return None, [Problem(f"{variable} is {quoted(name)}. {reason}", remedy, variable)]
 
 
-def _third_party(name: str, settings: Settings, variables: str) -> Backend:
-    """A class of somebody else's: ``module:Class``, or a name of the entry-point group.
+def _implied(settings: Settings, known: Mapping[str, type[Backend]]) -> dict[str, str]:
+    """Return the backends that settings imply, each with the variable that implies it.
 
-    It is called with the variables that begin with its own name: ``UPLOADS_GCS_BUCKET=x`` is ``bucket="x"`` for the
-    backend whose ``name`` is ``gcs``.
+    The extension's own names win over native ones. For a further ``Uploads``, so does a folder of its own, because the
+    native names are those of the first one too.
     """
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    known = ", ".join([*OURS, *sorted(point.name for point in entry_points(group=GROUP))])
-    if not found and ":" not in name:
-        raise ConfigError(
-            f"{variables}BACKEND is {quoted(name)}, which is not known: set it to {known} or module:Class."
-        )
-    try:
-        backend = found[0].load() if found else import_string(name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{variables}BACKEND is {quoted(name)}, which cannot be imported ({type(error).__name__}): "
-            f"set it to {known} or module:Class."
-        ) from error
-    if not (isinstance(backend, type) and issubclass(backend, Backend) and hasattr(backend, "name")):
-        raise ConfigError(f"{variables}BACKEND is {quoted(name)}, which is not a subclass of Backend with a name.")
-    start = f"{variables}{backend.name.upper()}_"
-    options = {key[len(start) :].lower(): value for key, value in settings.others.items() if key.startswith(start)}
-    try:
-        return backend(**options)
-    except TypeError as error:
-        raise ConfigError(f"The settings {start}… do not fit the backend {name!r}: {error}.") from error
+
+    def implied_by(counts: Callable[[str], bool]) -> dict[str, str]:
+        found = {name: next(filter(counts, backend.description.implied_by), None) for name, backend in known.items()}
+        return {name: settings.variable(setting) for name, setting in found.items() if setting is not None}
+
+    if own := implied_by(settings.is_own):
+        return own
+    if settings.uploads != "uploads" and settings.is_own("dir"):
+        return {DEFAULT: settings.variable("dir")}
+    return implied_by(settings.is_set)
+
+
+def _own_names_win(settings: Settings, known: Mapping[str, type[Backend]]) -> bool:
+    """Return whether names of its own choose the backend of a further ``Uploads``, although ``USE_S3`` names one."""
+    signs = ["dir", *(sign for backend in known.values() for sign in backend.description.implied_by)]
+    return settings.uploads != "uploads" and not settings.is_own("backend") and any(map(settings.is_own, signs))
+
+
+def _refuse_half_an_account(settings: Settings, known: Mapping[str, type[Backend]]) -> None:
+    """Raise ``ConfigError`` if a service was meant, but a variable is missing that would choose it.
+
+    Otherwise its files would end up on a disk, which may be wiped. Native variables count only for the first
+    ``Uploads``, and only if no folder is set; those that some hosts set for every app never count.
+    """
+    native_counts = settings.uploads == "uploads" and not settings.is_set("dir")
+    for backend in known.values():
+        signs = backend.description.suggested_by
+        lacking = next((name for name in backend.description.needs if not settings.is_set(name)), None)
+        for name, source in settings.sources.items():
+            suggests = name in signs if settings.is_own(name) else native_counts and source in signs
+            if suggests and lacking is not None:
+                needed = config.variable(settings.uploads, lacking)
+                remedy = f"Set {needed} too, or set {settings.variable('backend')}={DEFAULT}."
+                raise ConfigError(Problem(f"{source} is set, but {needed} is not.", remedy, needed))
+
+
+def _unused(backend: type[Backend], settings: Settings) -> list[Problem]:
+    """Return a problem for each strict setting that is set although this backend does not use it."""
+    used = {row.name for row in backend.settings()}
+    strict = {row.name for row in settings.declared if row.strict and settings.is_set(row.name)}
+    variables = sorted(settings.variable(name) for name in strict - used)
+    return [Problem(f"{each} does not go with the backend {backend.name}.", "Remove it.", each) for each in variables]

@@ -1,99 +1,131 @@
-"""The contract of a backend: the place where files are kept. :mod:`.memory` is the shortest one that keeps it.
+"""The contract of a backend: a place that keeps files. :mod:`.memory` is the shortest complete example.
 
-``None`` means "not here"; an exception means "broken". A refusal or an outage is never "not there". What a backend's
-service or SDK raises is translated into :mod:`flask_persistent_uploads.errors` in the backend's own module.
+``None`` means "not there". An exception means "broken": a refusal or an outage is never reported as a missing file.
+A backend translates the errors of its service or SDK into :mod:`flask_persistent_uploads.errors`, in its own module.
 ``flask_persistent_uploads.testing.BackendContract`` is this page as tests.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, ClassVar
 
-from ..stored import Stat, Ticket, Variant
+from ..config import Setting, Settings
+from ..errors import ConfigError
+from ..stored import Stat
+from .description import Description, arguments, missing, plain
 
 
 class Backend(ABC):
-    """Keeps files under keys. Constructors keep their arguments and do no I/O; every method is thread-safe.
+    """Keeps files under keys.
 
-    Every method calls :func:`flask_persistent_uploads.keys.check` first, so that one gate raises ``InvalidKey``.
+    The constructor only stores its arguments: it does no I/O and imports no SDK. Every method is thread-safe, and
+    begins with :func:`flask_persistent_uploads.keys.check`, which raises ``InvalidKey`` for text that is not a key.
     """
 
-    #: How it is called in ``UPLOADS_BACKEND``, in messages and in the log.
+    #: The backend's name in ``UPLOADS_BACKEND``, in messages and in the log, in lower case.
     name: ClassVar[str]
 
-    #: How many files of one request are worth saving side by side: more than 1 where the time goes into waiting.
+    #: The backend's settings, its SDK, and whether its files persist.
+    description: ClassVar[Description] = Description()
+
+    #: How many files of one request are saved at the same time. More than 1 pays off if saving is mostly waiting.
     parallel: ClassVar[int] = 1
 
-    #: Whether direct urls may be public, so that they open the file to anybody, for ever.
+    #: Whether direct urls may be public: such a url opens the file for everybody, and does not expire.
     permanent_urls: bool = False
 
+    #: For each argument of the constructor, the variable that sets it. The remedies in messages use these names.
+    variables: Mapping[str, str] = MappingProxyType({})
+
     def __str__(self) -> str:
-        """Which place it is, for the start-up line; no secret."""
+        """Describe the place, without secrets, for the start-up line: ``s3, bucket photos at s3.amazonaws.com``."""
         return self.name
+
+    # -- what every backend does
 
     @abstractmethod
     def save(
         self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
     ) -> str:
-        """Store what ``stream`` holds from where it stands to its end; return its SHA-256 (hex) when it is durable.
+        """Store the rest of ``stream``, from its current position, and return its SHA-256 (hex) once it is durable.
 
-        All or nothing: no reader ever sees a part, and a failure leaves what was there. What is stored is verified
-        to be what was hashed. ``size`` is what the stream must hold, in bytes; another length raises
-        ``BackendRefused`` and nothing is stored. The stream is left open. Without ``overwrite`` a key that is taken
-        raises ``FileExists``.
+        Saving is all-or-nothing: nobody ever reads a part of the file, and a failure changes nothing in the store. The
+        stored bytes are verified against the digest. The stream stays open.
+
+        ``size`` is the number of bytes that the stream must hold; another length raises ``BackendRefused``. A key that
+        exists raises ``FileExists``, unless ``overwrite`` is true. ``filename`` is the client's name for the file.
         """
 
     @abstractmethod
     def open(self, key: str) -> IO[bytes]:
-        """The content, to be read from the start and closed by the caller. Raises ``FileMissing``."""
+        """Return the content as a stream, which the caller closes. Raise ``FileMissing`` if there is no such file."""
 
     @abstractmethod
     def stat(self, key: str) -> Stat | None:
-        """What is known of a file; ``None`` only when the backend itself says that it is not there."""
+        """Return the size and the time of a file. Return ``None`` only if the backend says that it does not exist."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove that file and no other; silent when it is gone already."""
+        """Delete this file and no other. Do nothing if it does not exist."""
 
     @abstractmethod
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        """All files whose key begins with ``prefix``, lazily, in no promised order; none that is reserved for us.
+        """Yield every file whose key begins with ``prefix``, in any order, without loading the whole list.
 
-        Reserved is what begins with ``keys.RESERVED``: what we keep about the store.
+        Reserved keys, which begin with ``keys.RESERVED``, describe the store itself and are left out.
         """
+
+    # -- what some backends do
 
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
     ) -> str | None:
-        """A direct url, valid for ``expires_in`` seconds from ``signed_at`` (Unix seconds). No network is touched.
+        """Return a direct url, without using the network, or ``None`` if the app serves the file itself.
 
-        The same arguments give the same bytes in every process. ``download_as`` asks the browser to save the file
-        under that name as ``application/octet-stream``; without it, the url answers with the type that the key's
-        extension claims. ``None``: the app serves the file itself.
+        The url works for ``expires_in`` seconds from ``signed_at`` (Unix seconds), for one HTTP method. The same
+        arguments give the same url in every process. With ``download_as``, browsers save the file under that name, as
+        ``application/octet-stream``. Without it, the file has the content type that the key's extension stands for.
         """
         return None
 
     def valid_until(self) -> float | None:
-        """The moment (Unix seconds) after which no url that is signed now works, as temporary credentials end then."""
+        """Return when the credentials expire (Unix seconds), and with them every url that they sign, if they do."""
         return None
 
     def filesystem_path(self, key: str) -> Path | None:
-        """Where the file lies on this machine's disk, if it does; the file need not exist."""
+        """Return the file's path on this machine, whether or not the file exists, if this backend uses the disk."""
         return None
 
-    def variant_url(self, key: str, variant: Variant, *, signed_at: int, expires_in: int) -> str | None:
-        """A direct url of a derived image that the service makes itself; ``None`` where it does not. No network."""
-        return None
+    # -- how settings make a backend
 
-    def sign_upload(
-        self, key: str, *, content_type: str, max_size: int, signed_at: int, expires_in: int
-    ) -> Ticket | None:
-        """Leave to store this one file from a browser; ``None`` where the backend cannot give it. No network.
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        """Return the settings of this backend: the declared ones, or else one for each argument of the constructor."""
+        return cls.description.settings or tuple(Setting(f"{cls.name}_{argument}") for argument in arguments(cls))
 
-        What a service cannot be told to refuse, ``stat`` must show before the key is kept: the file may be larger
-        than ``max_size`` bytes where the service signs no size, and is not there where another kind was sent.
+    @classmethod
+    def argument(cls, setting: str) -> str:
+        """Return the argument of the constructor that a setting is passed as: ``bucket`` for ``s3_bucket``."""
+        return setting.removeprefix(f"{cls.name}_")
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> Backend:
+        """Construct the backend, without using the network or importing an SDK.
+
+        By default, every setting of the backend that has a value becomes an argument of the constructor. Raise
+        ``ConfigError`` with every problem that is found.
         """
-        return None
+        names, has_no_default = [row.name for row in cls.settings()], arguments(cls)
+        needed = [name for name in names if name in cls.description.needs or has_no_default.get(cls.argument(name))]
+        problems = missing(settings, needed)
+        if problems or any(settings[name] is None for name in needed):  # a wrong value was reported when it was read
+            raise ConfigError(problems)
+        return cls(**{cls.argument(name): plain(settings[name]) for name in names if settings[name] is not None})
+
+    def variable(self, argument: str) -> str:
+        """Return the name of an argument of the constructor for a message: its variable, if there is one."""
+        return self.variables.get(argument, argument)

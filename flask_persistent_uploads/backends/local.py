@@ -1,4 +1,4 @@
-"""Files in a folder: a persistent disk in production, or plain local files in development."""
+"""Files in a folder: on a persistent disk in production, or on any disk in development."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import hashlib
 import os
 import secrets
 import stat as stat_modes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
-from .. import keys
+from .. import keys, parsers
+from ..config import Setting, Settings
 from ..errors import BackendError, BackendFull, BackendRefused, BackendUnavailable, FileExists, FileMissing, WrongLength
 from ..stored import Stat
 from .base import Backend
+from .description import Description
 
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes that are read and written at a time
 _TEMPORARY = f"{keys.RESERVED}-"
 _LOCK = f"{keys.RESERVED}-lock"
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
@@ -34,19 +36,46 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 class LocalBackend(Backend):
-    """Keeps files below ``directory``, which must be absolute; made with the first file.
+    """Keeps files below ``directory``, an absolute path. The folder is created with the first file.
 
-    The law of this module: a file is touched only through the descriptor of its folder, and :meth:`_folder` alone
-    opens those, following no symbolic link below ``directory`` (which may be one itself). A folder that is swapped for
-    a link while we work leads nowhere.
+    The rule of this module: a file is accessed only through the descriptor of its folder, and only :meth:`_folder`
+    opens folders. It follows no symbolic link below ``directory``, which may be a link itself. An attacker who
+    replaces a folder by a link during an operation gains nothing.
     """
 
     name = "local"
+    description = Description(
+        settings=(
+            Setting(
+                "dir",
+                parsers.folder,
+                native=("MEDIA_ROOT",),
+                shared=False,
+                help="The folder that keeps the files. A relative path is relative to the working directory. Default: "
+                "`uploads` in Flask's instance folder.",
+            ),
+            Setting(
+                "accel_redirect",
+                parsers.url_prefix,
+                strict=True,
+                help="The path of an internal location of nginx for the files in `UPLOADS_DIR`. nginx then sends the "
+                "files: see [nginx](hosts.md#nginx). For Apache, set Flask's `USE_X_SENDFILE`.",
+            ),
+        ),
+    )
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_absolute():
             raise ValueError("the directory of a LocalBackend must be absolute")
         self.directory = directory
+
+    @classmethod
+    def argument(cls, setting: str) -> str:
+        return "directory" if setting == "dir" else setting
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> LocalBackend:
+        return cls(directory_of(settings, instance_path))
 
     def __str__(self) -> str:
         return f"local, {self.directory}"
@@ -58,80 +87,57 @@ class LocalBackend(Backend):
         self, key: str, stream: IO[bytes], *, content_type: str, size: int, filename: str, overwrite: bool = False
     ) -> str:
         temporary = _TEMPORARY + secrets.token_hex(8)
-        try:
-            with self._folder(key, make=True) as (folder, name):
-                try:
-                    written, sha256 = _write(temporary, folder, stream)
-                    if written != size:
-                        raise WrongLength(key, expected=size, found=written)
-                    _publish(temporary, name, folder, overwrite=overwrite)
-                finally:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(temporary, dir_fd=folder)
-        except FileExistsError:
-            raise FileExists(key) from None
-        except OSError as error:
-            if error.errno in _MISSING:
-                raise BackendRefused(
-                    "The folder for uploads cannot be made, or a file or link is in its place: see UPLOADS_DIR.",
-                    key=key,
-                ) from error
-            raise _translated(error, key) from error
+        with self._errors(key, missing=self._no_folder), self._folder(key, make=True) as (folder, name):
+            try:
+                written, sha256 = _write(temporary, folder, stream)
+                if written != size:
+                    raise WrongLength(key, expected=size, found=written)
+                _publish(temporary, name, folder, overwrite=overwrite)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)
         return sha256
 
     def open(self, key: str) -> IO[bytes]:
-        try:
-            with self._folder(key) as (folder, name):
-                # O_NONBLOCK: a FIFO of that name must not make the request wait.
-                descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder)
-        except OSError as error:
-            raise _translated(error, key) from error
+        with self._errors(key), self._folder(key) as (folder, name):
+            # With O_NONBLOCK, a FIFO of this name does not block the request.
+            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _NO_LINK, dir_fd=folder)
         if not stat_modes.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileMissing(key)
         return os.fdopen(descriptor, "rb")
 
     def stat(self, key: str) -> Stat | None:
-        try:
-            with self._folder(key) as (folder, name):
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in _MISSING:
-                return None
-            raise _translated(error, key) from error
-        return _stat(key, found) if stat_modes.S_ISREG(found.st_mode) else None
+        with contextlib.suppress(FileMissing), self._errors(key), self._folder(key) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return _stat(key, found) if stat_modes.S_ISREG(found.st_mode) else None
+        return None
 
     def delete(self, key: str) -> None:
-        try:
-            with self._folder(key) as (folder, name):
-                if stat_modes.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    os.unlink(name, dir_fd=folder)
-        except OSError as error:
-            if error.errno not in _MISSING:
-                raise _translated(error, key) from error
+        with contextlib.suppress(FileMissing), self._errors(key), self._folder(key) as (folder, name):
+            if stat_modes.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=folder)
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
         return self._walk(self.directory, "", prefix)
 
-    def _walk(self, folder: Path, below: str, prefix: str) -> Iterator[Stat]:
-        try:
-            with os.scandir(folder) as scan:
-                found = [entry for entry in scan if not entry.name.startswith(keys.RESERVED)]
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _translated(error, below) from error
+    def _walk(self, folder: Path, start: str, prefix: str) -> Iterator[Stat]:
+        """Yield the files below a folder whose keys, which all begin with ``start``, begin with ``prefix`` too."""
+        found: list[os.DirEntry[str]] = []
+        gone = contextlib.suppress(FileNotFoundError)
+        with self._errors(start, missing=self._no_folder), gone, os.scandir(folder) as scan:
+            found = [entry for entry in scan if not entry.name.startswith(keys.RESERVED)]
         for entry in found:
-            key = below + entry.name
+            key = start + entry.name
             if entry.is_dir(follow_symlinks=False) and (prefix.startswith(f"{key}/") or f"{key}/".startswith(prefix)):
                 yield from self._walk(folder / entry.name, f"{key}/", prefix)
             elif key.startswith(prefix) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):  # deleted while we walk
+                with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
                     yield _stat(key, entry.stat(follow_symlinks=False))
 
     @contextlib.contextmanager
     def _folder(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """The descriptor of the folder that a key lies in, and its name there; with ``make``, made if missing."""
+        """Open the folder of a key; yield its descriptor and the file's name in it. ``make`` creates the folder."""
         *parents, name = keys.check(key).split("/")
         if make:
             _make_root(self.directory)
@@ -147,8 +153,50 @@ class LocalBackend(Backend):
         finally:
             os.close(folder)
 
+    # -- errors
+
+    @contextlib.contextmanager
+    def _errors(self, key: str, *, missing: Callable[[str], BackendError] = FileMissing) -> Iterator[None]:
+        """Translate the errors of the operating system; ``missing`` makes the one for a path that is not there."""
+        try:
+            yield
+        except FileExistsError:
+            raise FileExists(key) from None
+        except OSError as error:
+            if error.errno in _MISSING:
+                raise missing(key) from error
+            raise self._failure(error, key) from error
+
+    def _no_folder(self, key: str) -> BackendRefused:
+        variable = self.variable("directory")
+        return BackendRefused(
+            "The folder for uploads cannot be created, or a file or a link is in its place.",
+            remedy=f"Correct {variable}, or remove what is in the way.",
+            setting=variable,
+            key=key,
+        )
+
+    def _failure(self, error: OSError, key: str) -> BackendError:
+        variable = self.variable("directory")
+        failure: type[BackendError] = BackendUnavailable
+        message = f"The disk for uploads does not work ({errno.errorcode.get(error.errno or 0, 'unknown')})."
+        remedy = f"Repair the disk, or set {variable} to a folder on another one."
+        if error.errno in _FULL:
+            failure, message = BackendFull, "The disk for uploads is full. Nothing was stored."
+            remedy = f"Make room on the disk, or set {variable} to a folder on a larger one."
+        elif error.errno in _REFUSED:
+            failure, message = BackendRefused, "This process has no permission to use the folder for uploads."
+            remedy = f"Give its user permission, or set {variable} to another folder."
+        return failure(message, remedy=remedy, setting=variable, key=key)
+
+
+def directory_of(settings: Settings, instance_path: Path) -> Path:
+    """Return the folder that is set, relative to the working directory, or ``<instance_path>/<name>``."""
+    return Path(settings["dir"]).absolute() if settings["dir"] else instance_path / settings.uploads
+
 
 def _make_root(directory: Path) -> None:
+    """Create the folder for uploads, and those above it, as far as they do not exist."""
     missing = []
     while not directory.exists():
         missing.append(directory)
@@ -162,7 +210,7 @@ def _make_root(directory: Path) -> None:
 
 
 def _make_folder(name: str, folder: int) -> None:
-    """Make a folder, unless it is there, for owner and group only, and durable in the one above."""
+    """Create a folder durably, for its owner and group only, unless it exists."""
     try:
         os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
     except FileExistsError:
@@ -172,7 +220,7 @@ def _make_folder(name: str, folder: int) -> None:
 
 
 def _write(name: str, folder: int, stream: IO[bytes]) -> tuple[int, str]:
-    """Copy the stream into a new file, durably; what was written, as size and SHA-256."""
+    """Copy the stream durably into a new file; return the size and the SHA-256 of what was written."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, _FILE_MODE, dir_fd=folder)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         os.fchmod(descriptor, _FILE_MODE)
@@ -188,7 +236,7 @@ def _write(name: str, folder: int, stream: IO[bytes]) -> tuple[int, str]:
 
 
 def _publish(temporary: str, name: str, folder: int, *, overwrite: bool) -> None:
-    """Give the finished file its name, durably, or not at all."""
+    """Give the finished file its name, durably; if that fails, leave no file under it."""
     if overwrite:
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         _sync(folder)
@@ -207,7 +255,10 @@ def _publish(temporary: str, name: str, folder: int, *, overwrite: bool) -> None
 
 
 def _replace_if_free(temporary: str, name: str, folder: int) -> None:
-    """For network file systems without hard links: a lock keeps two savers of one key apart."""
+    """Rename the file unless the name is taken, on network file systems without hard links.
+
+    A lock keeps two processes from saving the same key.
+    """
     lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, _FILE_MODE, dir_fd=folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -222,7 +273,7 @@ def _replace_if_free(temporary: str, name: str, folder: int) -> None:
 
 
 def _sync(folder: int) -> None:
-    """Make a new name in a folder survive a power cut: fsync(2) of the file alone does not."""
+    """Make a new name in a folder survive a power cut; fsync(2) of the file alone does not."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -232,17 +283,3 @@ def _sync(folder: int) -> None:
 
 def _stat(key: str, found: os.stat_result) -> Stat:
     return Stat(key, found.st_size, datetime.fromtimestamp(found.st_mtime, timezone.utc))
-
-
-def _translated(error: OSError, key: str) -> BackendError:
-    if error.errno in _MISSING:
-        return FileMissing(key)
-    if error.errno in _FULL:
-        return BackendFull("The disk for uploads is full; nothing was stored.", key=key)
-    if error.errno in _REFUSED:
-        return BackendRefused(
-            "The folder for uploads refuses this process: give its user permission, or set UPLOADS_DIR.",
-            key=key,
-        )
-    name = errno.errorcode.get(error.errno or 0, "unknown")
-    return BackendUnavailable(f"The disk for uploads does not work ({name}).", key=key)

@@ -1,4 +1,4 @@
-"""Files in a dictionary: for tests, and the shortest example of a backend."""
+"""Files in a dictionary: for tests, and as the shortest example of a backend."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from .. import keys
 from ..errors import FileExists, FileMissing, WrongLength
 from ..stored import Stat
 from .base import Backend
+from .description import Description
 
 
 class MemoryBackend(Backend):
-    """Keeps files as long as the process lives."""
+    """Keeps files until the process ends."""
 
     name = "memory"
+    description = Description(persists=False)
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[Stat, bytes]] = {}

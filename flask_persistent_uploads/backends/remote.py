@@ -1,6 +1,6 @@
-"""What the backends over a network share: one client a process, one clock a call, one reading of a file.
+"""What the backends that reach a service over a network share: errors, clients, deadlines and streams.
 
-Optional SDKs and urllib3 are imported by the functions that need them.
+urllib3 is imported only by the functions that need it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from threading import Lock, Thread
-from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
-from urllib.parse import urljoin
+from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import (
     BackendError,
@@ -24,55 +24,87 @@ from ..errors import (
     BackendTimeout,
     BackendUnavailable,
     FileExists,
-    FileMissing,
     UploadRejected,
     WrongLength,
 )
-from ..stored import Stat
 
 if TYPE_CHECKING:
     import urllib3
 
 T = TypeVar("T")
 
-_REDIRECTS = 3
-_AT_ONCE = 5  # seconds: what asks us to wait longer is not asked a second time
-
 PIECE = 1 << 18  # bytes that are read, hashed and sent at a time
 
-
-def timed_out(key: str | None = None) -> BackendTimeout:
-    return BackendTimeout("The store for uploads did not answer in time.", key=key)
+_LONGEST_WAIT = 5  # seconds; if a service asks for a longer wait, the call is not repeated
 
 
-def unreachable(key: str | None = None) -> BackendUnavailable:
-    return BackendUnavailable("The store for uploads cannot be reached.", key=key)
+# -- errors
 
 
-def full(key: str | None = None) -> BackendFull:
-    return BackendFull("The store for uploads is full; nothing was stored.", key=key)
+def timed_out(key: str | None = None, *, nothing_stored: bool = False) -> BackendTimeout:
+    """Return the error for a service that did not answer in time."""
+    error = BackendTimeout("The service did not answer in time.", key=key)
+    error.nothing_stored = nothing_stored
+    return error
+
+
+def unreachable(key: str | None = None, *, nothing_stored: bool = False) -> BackendUnavailable:
+    """Return the error for a service that did not answer, or for an answer that is not the service's own."""
+    return BackendUnavailable("The service cannot be reached.", key=key, nothing_stored=nothing_stored)
+
+
+def unavailable(key: str | None = None, *, status: int | None = None, retry_after: int = 5) -> BackendUnavailable:
+    """Return the error for a service that answers that it is down or overloaded."""
+    told = f" ({status})" if status is not None else ""
+    return BackendUnavailable(f"The service is not available at the moment{told}.", key=key, retry_after=retry_after)
+
+
+def full(key: str | None = None, *, service_code: str | None = None) -> BackendFull:
+    """Return the error for a service that has no room left."""
+    return BackendFull(
+        "The account or bucket is full. Nothing was stored.",
+        remedy="Delete files that you do not need, or choose a larger plan.",
+        key=key,
+        service_code=service_code,
+    )
+
+
+def connection_error(error: BaseException | None, key: str | None) -> BackendTimeout | BackendUnavailable:
+    """Translate an error of urllib3, or the one that it wraps. Nothing was stored if no connection was made."""
+    from urllib3 import exceptions
+
+    cause = getattr(error, "reason", None) or error
+    no_connection = isinstance(cause, exceptions.ConnectTimeoutError)
+    # To urllib3, a refused connection and an unknown host are connections that timed out.
+    if isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError):
+        return timed_out(key, nothing_stored=no_connection)
+    return unreachable(key, nothing_stored=no_connection)
 
 
 def second_attempt(first: BackendUnavailable, call: Callable[[], T]) -> T:
-    """What ``call`` returns, after ``first`` ended a first attempt; ``first`` itself where the service asks us to wait.
+    """Return what ``call`` returns, after a first attempt failed with ``first``.
 
-    Where the second attempt is refused, ``first`` is raised as well: what came of the first attempt is not known.
+    Raises ``first`` at once if the service asks for a longer wait. If both attempts fail, the error that is raised
+    never claims that nothing was stored if the first attempt may have stored something.
     """
-    if isinstance(first.retry_after, int) and first.retry_after > _AT_ONCE:
+    if isinstance(first.retry_after, int) and first.retry_after > _LONGEST_WAIT:
         raise first
     try:
         return call()
-    except (FileExists, BackendTimeout):
+    except FileExists:
         raise
     except (BackendError, UploadRejected) as error:
+        in_doubt = isinstance(error, BackendTimeout) and not error.nothing_stored
+        if first.nothing_stored or in_doubt:
+            raise
         raise first from error
 
 
-def take_back(key: str, service: str, delete: Callable[[], object]) -> BackendRefused:
-    """Delete what a service made of a file that it altered; the error to raise."""
+def discard_altered_upload(key: str, service: str, delete: Callable[[], object]) -> BackendRefused:
+    """Delete a file that the service altered while storing it; return the error to raise."""
     error = BackendRefused(
-        f"{service} stored something else than it was sent: a setting of the account, such as a default upload "
-        f"preset, alters files.",
+        f"{service} stored other bytes than it was sent: a setting of the account alters uploads.",
+        remedy=f"Turn that setting off in {service}'s console; it may be a default upload preset.",
         key=key,
     )
     try:
@@ -84,14 +116,17 @@ def take_back(key: str, service: str, delete: Callable[[], object]) -> BackendRe
 
 
 @contextlib.contextmanager
-def naming(filename: str) -> Iterator[None]:
-    """Say which file it is that a service rejects."""
+def name_rejected_file(filename: str) -> Iterator[None]:
+    """Add the file's name to the sentence that tells a visitor why the service rejected it."""
     try:
         yield
     except UploadRejected as error:
         error.filename = filename
-        error.description = f"'{filename}' is refused: {error.description}"
+        error.description = f"'{filename}' was rejected. {error.description}"
         raise
+
+
+# -- clients and deadlines
 
 
 class _ForkGuard:
@@ -109,7 +144,10 @@ _building = _ForkGuard()
 
 
 class PerProcess(Generic[T]):
-    """What is built once in each process: a client used before a fork mixes up the answers of its children."""
+    """An object that each process builds for itself.
+
+    A client that was used before a fork would mix up the answers of the child processes.
+    """
 
     def __init__(self, build: Callable[[], T]) -> None:
         self._build = build
@@ -120,22 +158,23 @@ class PerProcess(Generic[T]):
         if pid not in self._built:
             with _building.lock:
                 if pid not in self._built:
-                    self._built[pid] = self._build()  # its parent's is kept: closing it might wait for its threads
+                    # The parent's object is kept: closing it could wait for threads that only the parent has.
+                    self._built[pid] = self._build()
         return self._built[pid]
 
 
-def within(seconds: float, call: Callable[[], T], key: str | None = None) -> T:
-    """What ``call`` returns, or ``BackendTimeout`` by our own clock.
+def call_with_deadline(seconds: float, call: Callable[[], T], key: str | None = None) -> T:
+    """Return what ``call`` returns; raise ``BackendTimeout`` after ``seconds``.
 
-    The timeouts of SDKs are for one read each, and some try again by themselves: a service that sends a byte now and
-    then would keep us for ever. The thread that waits for it then ends with its connection.
+    The timeouts of SDKs limit one read each, and some SDKs try again by themselves: a service that sends a byte now and
+    then would keep the request waiting forever. A call that is given up ends together with its connection.
     """
     answer: Future[T] = Future()
 
     def run() -> None:
         try:
             answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for the answer raises it
             answer.set_exception(error)
 
     Thread(target=run, name="uploads-call", daemon=True).start()
@@ -145,29 +184,34 @@ def within(seconds: float, call: Callable[[], T], key: str | None = None) -> T:
         raise timed_out(key) from None
 
 
-def patience(seconds: float) -> urllib3.Timeout:
-    """How long urllib3 waits for a connection, and for each answer."""
+def urllib3_timeout(seconds: float) -> urllib3.Timeout:
+    """Return how long urllib3 waits for a connection, and for each read of an answer."""
     import urllib3
 
     return urllib3.Timeout(connect=min(3.0, seconds / 2), read=seconds)
 
 
-class Digests(NamedTuple):
+# -- streams
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
     md5: hashlib._Hash
     sha256: hashlib._Hash
 
 
 def read_through(key: str, stream: IO[bytes], size: int) -> Digests:
-    """The digests of what is left in ``stream``, which then stands where it stood; ``WrongLength`` if not ``size``.
+    """Return the digests of the rest of ``stream``, and leave it at the position where it was.
 
-    One reading gives both: what a service confirms by its MD5, our SHA-256 names.
+    One reading gives both: services confirm a file by its MD5, and this package by its SHA-256. Raises ``WrongLength``
+    if the rest does not have ``size`` bytes.
     """
     start, found = stream.tell(), 0
     digests = Digests(hashlib.md5(usedforsecurity=False), hashlib.sha256())
     while piece := stream.read(PIECE):
         found += len(piece)
-        for digest in digests:
-            digest.update(piece)
+        digests.md5.update(piece)
+        digests.sha256.update(piece)
     if found != size:
         raise WrongLength(key, expected=size, found=found)
     stream.seek(start)
@@ -175,7 +219,7 @@ def read_through(key: str, stream: IO[bytes], size: int) -> Digests:
 
 
 def read_fully(stream: IO[bytes], size: int) -> bytes:
-    """The next ``size`` bytes, fewer only at the end, also of a stream that reads short."""
+    """Return the next ``size`` bytes, or fewer at the end, even if single reads return less than they could."""
     pieces = []
     while size > 0 and (piece := stream.read(size)):
         pieces.append(piece)
@@ -183,15 +227,15 @@ def read_fully(stream: IO[bytes], size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-class Rest:
-    """What follows the place where a stream stands, as a body: SDKs rewind to 0 before they send it (again)."""
+class StreamTail:
+    """The rest of a stream as a request body. SDKs seek to 0 before they send a body (again)."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._start = stream.tell()
 
     def read(self, size: int = -1) -> bytes:
-        # The SDKs ask for 16 or 64 KB at a time, and send as well what is more.
+        # The SDKs ask for 16 or 64 kB at a time, and send larger pieces just as well.
         return self._stream.read(size if size < 0 else max(size, PIECE))
 
     def tell(self) -> int:
@@ -203,7 +247,7 @@ class Rest:
 
 
 class Download(io.RawIOBase):
-    """The body of an answer as a stream, whose failures are ours and which ends only where the file does."""
+    """The body of an answer as a stream. ``errors`` translates what reading it raises."""
 
     def __init__(self, body: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._body = body
@@ -222,94 +266,3 @@ class Download(io.RawIOBase):
         if not self.closed:
             self._body.close()
         super().close()
-
-
-def _connections() -> urllib3.PoolManager:
-    import urllib3
-
-    return urllib3.PoolManager(maxsize=16)
-
-
-_pool: PerProcess[urllib3.PoolManager] = PerProcess(_connections)
-
-
-def download(key: str, url: str, *, timeout: float, stat: Callable[[str], Stat | None]) -> IO[bytes]:
-    """The file behind a signed url, from its start. The url is in no error: it opens the file for whoever reads it.
-
-    What is not found there is missing only if ``stat`` says so, too.
-    """
-    with _transfer_errors(key):
-        answer = within(timeout, lambda: _follow(url, timeout), key)
-    if answer.status == 200:
-        return io.BufferedReader(Download(answer, lambda: _transfer_errors(key)), PIECE)
-    answer.close()
-    if answer.status == 404 and stat(key) is None:
-        raise FileMissing(key)
-    raise _refusal(key, answer)
-
-
-def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
-    """The answer at the end of a few redirects."""
-    from urllib3.exceptions import HTTPError, ProtocolError
-
-    for _ in range(_REDIRECTS + 1):
-        try:
-            answer = _get(url, timeout)
-        except ProtocolError:  # a kept connection had been closed meanwhile
-            answer = _get(url, timeout)
-        location = answer.get_redirect_location()
-        if not location:
-            return answer
-        answer.close()
-        try:
-            url = urljoin(url, location)
-        except ValueError:
-            raise HTTPError("a redirect to no address") from None
-    raise HTTPError("too many redirects")
-
-
-def _get(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
-    return _pool.get().request(
-        "GET",
-        url,
-        headers={"Accept-Encoding": "identity"},
-        preload_content=False,
-        # urllib3 logs the urls of what it tries again and of where it is sent on to.
-        retries=False,
-        redirect=False,
-        timeout=patience(timeout),
-    )
-
-
-@contextlib.contextmanager
-def _transfer_errors(key: str) -> Iterator[None]:
-    from urllib3 import exceptions
-
-    try:
-        yield
-    except exceptions.HTTPError as error:
-        raise (timed_out(key) if is_timeout(error) else unreachable(key)) from None
-
-
-def is_timeout(error: BaseException | None) -> bool:
-    """Whether an error of urllib3, or the one that it was wrapped around, says that time ran out."""
-    from urllib3 import exceptions
-
-    cause = getattr(error, "reason", None) or error
-    # A connection that was refused is a kind of timeout to urllib3.
-    return isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
-
-
-def _refusal(key: str, answer: urllib3.BaseHTTPResponse) -> BackendError:
-    if answer.status >= 500 or answer.status in {420, 429}:
-        wait = answer.headers.get("Retry-After", "")
-        return BackendUnavailable(
-            f"The store for uploads is not available now ({answer.status}).",
-            key=key,
-            retry_after=int(wait) if wait.isdecimal() else 5,
-        )
-    if answer.status == 404:
-        return BackendRefused(
-            "The file is stored, but not found where files are delivered: correct its address.", key=key
-        )
-    return BackendRefused(f"The store for uploads refused to hand out the file ({answer.status}).", key=key)

@@ -1,4 +1,4 @@
-"""The disk where things go wrong: links, odd files, full and read-only disks, and power cuts."""
+"""The local backend when something goes wrong: links, special files, full and read-only disks, and power cuts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import pytest
 
+from flask_persistent_uploads import backends
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.errors import (
     BackendError,
@@ -50,7 +51,7 @@ def read(backend: LocalBackend, key: str) -> bytes:
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every name below a folder, with the content of the files."""
+    """Return every name below a folder, with the content of the files."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
@@ -66,7 +67,7 @@ def backend(directory: Path) -> LocalBackend:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Path]:
-    """A folder outside that nothing may read, change or add to."""
+    """A folder outside of the directory, which no operation may read or change."""
     folder = tmp_path / "victim"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.png").write_bytes(b"secret")
@@ -77,7 +78,7 @@ def victim(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_only_owner_and_group_may_read_whatever_the_umask_is(
+def test_only_the_owner_and_the_group_may_read_files_under_every_umask(
     backend: LocalBackend, directory: Path, umask: int
 ) -> None:
     before = os.umask(umask)
@@ -91,7 +92,7 @@ def test_only_owner_and_group_may_read_whatever_the_umask_is(
     assert modes == {"uploads": 0o750, "a": 0o750, "b": 0o750, "c.png": 0o640, "d.png": 0o640}
 
 
-def test_a_directory_that_is_not_absolute_is_refused() -> None:
+def test_a_relative_directory_is_refused() -> None:
     with pytest.raises(ValueError, match="absolute"):
         LocalBackend(Path("uploads"))
 
@@ -110,14 +111,14 @@ LINKS: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize(("link", "target", "key"), LINKS.values(), ids=LINKS.keys())
 class TestLinks:
-    """No symbolic link below the directory is followed; what lies behind one is not there."""
+    """No symbolic link below the directory is followed: a file behind a link does not exist for the backend."""
 
     @pytest.fixture(autouse=True)
     def _link(self, directory: Path, victim: Path, link: str, target: str) -> None:
         directory.mkdir(parents=True)
         (directory / link).symlink_to(victim / target)
 
-    def test_reading_and_deleting_find_nothing(
+    def test_reading_and_deleting_do_not_follow_the_link(
         self, backend: LocalBackend, directory: Path, link: str, key: str
     ) -> None:
         with pytest.raises(FileMissing):
@@ -127,11 +128,11 @@ class TestLinks:
         assert (directory / link).is_symlink()
         assert list(backend.entries()) == list(backend.entries("f")) == list(backend.entries("f/")) == []
 
-    def test_saving_is_refused_and_makes_nothing_behind_the_link(self, backend: LocalBackend, key: str) -> None:
+    def test_saving_is_refused_and_creates_nothing_behind_the_link(self, backend: LocalBackend, key: str) -> None:
         with pytest.raises(BackendError):
             save(backend, key)
 
-    def test_overwriting_never_writes_through_the_link(self, backend: LocalBackend, link: str, key: str) -> None:
+    def test_overwriting_does_not_write_through_the_link(self, backend: LocalBackend, link: str, key: str) -> None:
         try:
             save(backend, key, overwrite=True)
         except BackendError:
@@ -141,7 +142,7 @@ class TestLinks:
             assert read(backend, key) == b"content"
 
 
-def test_a_folder_that_is_swapped_all_the_time_never_lets_anything_out_or_in(
+def test_a_folder_that_is_constantly_swapped_for_a_link_is_never_left(
     backend: LocalBackend, directory: Path, victim: Path
 ) -> None:
     save(backend, "folder/a.png", b"mine")
@@ -175,17 +176,17 @@ def test_a_folder_that_is_swapped_all_the_time_never_lets_anything_out_or_in(
 
 def bind_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(path))  # the whole path is too long for a socket's name
+        listener.bind(os.path.relpath(path))  # the absolute path is too long for the name of a socket
 
 
-ODD_FILES: dict[str, Callable[[Path], object]] = {"fifo": os.mkfifo, "socket": bind_socket, "folder": Path.mkdir}
+SPECIAL_FILES: dict[str, Callable[[Path], object]] = {"fifo": os.mkfifo, "socket": bind_socket, "folder": Path.mkdir}
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize("kind", ODD_FILES)
-def test_what_is_no_file_is_missing_and_nobody_waits_for_it(backend: LocalBackend, directory: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
+def test_a_special_file_counts_as_missing_and_does_not_block(backend: LocalBackend, directory: Path, kind: str) -> None:
     directory.mkdir(parents=True)
-    ODD_FILES[kind](directory / "odd")
+    SPECIAL_FILES[kind](directory / "odd")
     with pytest.raises(FileMissing):
         backend.open("odd")
     assert backend.stat("odd") is None
@@ -197,7 +198,7 @@ def test_what_is_no_file_is_missing_and_nobody_waits_for_it(backend: LocalBacken
     assert [entry.name for entry in directory.iterdir()] == ["odd"]
 
 
-def test_a_key_below_a_file_is_missing_and_cannot_be_saved(backend: LocalBackend) -> None:
+def test_a_key_below_a_file_counts_as_missing_and_cannot_be_saved(backend: LocalBackend) -> None:
     save(backend, "a", b"file")
     with pytest.raises(FileMissing):
         backend.open("a/b")
@@ -220,7 +221,7 @@ def test_entries_ignores_links_and_reserved_names(backend: LocalBackend, directo
 
 
 class Disk:
-    """A script run as a process of its own in a private mount namespace, with ``backend`` on a disk of its own."""
+    """Runs a script in a process and a mount namespace of its own. ``backend`` in it uses a disk of its own."""
 
     PREAMBLE = textwrap.dedent(
         """
@@ -237,7 +238,7 @@ class Disk:
                 backend.save(key, io.BytesIO(content), content_type="a/b", size=len(content), filename="a",
                              overwrite=overwrite)
             except BackendError as error:
-                return [type(error).__name__, error.code, error.description]
+                return [type(error).__name__, error.code, str(error)]
             return "saved"
 
         def tree():
@@ -247,7 +248,7 @@ class Disk:
 
     @classmethod
     def run(cls, directory: Path, script: str, *, mount: str = "") -> Any:
-        """What ``script`` printed as JSON. ``mount``: shell commands that are run before, as root."""
+        """Return what ``script`` prints as JSON. ``mount`` holds shell commands that run before it, as root."""
         command = [sys.executable, "-c", cls.PREAMBLE + textwrap.dedent(script), str(directory)]
         if mount:
             unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
@@ -269,7 +270,7 @@ FULL = """
 
 
 @pytest.mark.parametrize("kind", ["a limit", "a small disk"])
-def test_a_full_disk_is_507_and_what_was_there_stays_whole(tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_is_507_and_existing_files_stay_intact(tmp_path: Path, kind: str) -> None:
     limit = kind == "a limit"
     mount = "" if limit else 'mount -t tmpfs -o size=256k none "$DISK"'
     old, answers, intact, files, entries = Disk.run(tmp_path, FULL.replace("WITH_A_LIMIT", str(limit)), mount=mount)
@@ -279,7 +280,7 @@ def test_a_full_disk_is_507_and_what_was_there_stays_whole(tmp_path: Path, kind:
     assert (files, entries) == ({"old.png": 10_000}, ["old.png"])
 
 
-def test_a_disk_without_room_for_another_name_is_507(tmp_path: Path) -> None:
+def test_a_disk_without_free_inodes_is_507(tmp_path: Path) -> None:
     answers = Disk.run(
         tmp_path,
         'print(json.dumps([attempt(f"{n}.png", b"x") for n in range(12)] + [len(tree())]))',
@@ -302,7 +303,7 @@ def test_a_read_only_disk_is_503_and_can_still_be_read(tmp_path: Path) -> None:
     assert (content, files) == ("old", {"old.png": 3})
 
 
-def test_a_folder_without_permission_is_502_and_never_missing() -> None:
+def test_a_folder_without_permission_is_502_and_not_a_missing_file() -> None:
     script = """
         os.setuid(65534) if os.geteuid() == 0 else None
         answers = [attempt("new.png", b"x"), attempt("shut/a.png", b"x")]
@@ -310,10 +311,10 @@ def test_a_folder_without_permission_is_502_and_never_missing() -> None:
             try:
                 answers.append(repr(call("shut/a.png")))
             except BackendError as error:
-                answers.append([type(error).__name__, error.code, error.description])
+                answers.append([type(error).__name__, error.code, str(error)])
         print(json.dumps(answers))
     """
-    with tempfile.TemporaryDirectory() as name:  # tmp_path lies below folders that are closed to others
+    with tempfile.TemporaryDirectory() as name:  # other users cannot reach tmp_path
         folder = Path(name)
         (folder / "shut").mkdir()
         (folder / "shut" / "a.png").write_bytes(b"x")
@@ -332,7 +333,7 @@ def test_a_folder_without_permission_is_502_and_never_missing() -> None:
 class TestDurability:
     @pytest.fixture
     def events(self, monkeypatch: pytest.MonkeyPatch, backend: LocalBackend) -> list[tuple[str, str]]:
-        """What is made durable, linked and renamed from now on, in order."""
+        """Record each fsync, link and rename from now on, in order."""
         save(backend, "folder/first.png")
         events: list[tuple[str, str]] = []
         fsync, link, replace = os.fsync, os.link, os.replace
@@ -354,17 +355,19 @@ class TestDurability:
         monkeypatch.setattr(os, "replace", recorded("replace", replace))
         return events
 
-    def test_content_then_name_then_folder_are_made_durable(
+    def test_the_content_is_synced_before_the_link_and_the_folder_after_it(
         self, backend: LocalBackend, events: list[tuple[str, str]]
     ) -> None:
         save(backend, "folder/a.png")
         assert events == [("fsync", "temporary"), ("link", "a.png"), ("fsync", "folder")]
 
-    def test_an_overwrite_is_as_durable(self, backend: LocalBackend, events: list[tuple[str, str]]) -> None:
+    def test_an_overwrite_is_as_durable_as_a_new_file(
+        self, backend: LocalBackend, events: list[tuple[str, str]]
+    ) -> None:
         save(backend, "folder/first.png", overwrite=True)
         assert events == [("fsync", "temporary"), ("replace", "first.png"), ("fsync", "folder")]
 
-    def test_a_new_folder_is_made_durable_in_the_one_above(
+    def test_each_new_folder_is_synced_in_its_parent_folder(
         self, backend: LocalBackend, events: list[tuple[str, str]]
     ) -> None:
         save(backend, "folder/x/y/a.png")
@@ -433,7 +436,7 @@ class TestDurability:
 
 
 class TestWithoutHardLinks:
-    """Some network file systems have none; a name is still given once, and to a whole file."""
+    """On network file systems without hard links, a name is still given only once, and only to a complete file."""
 
     @pytest.fixture(autouse=True, params=[errno.EPERM, errno.ENOTSUP], ids=["EPERM", "ENOTSUP"])
     def _no_links(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,14 +445,14 @@ class TestWithoutHardLinks:
 
         monkeypatch.setattr(os, "link", link)
 
-    def test_nothing_is_replaced_unless_told(self, backend: LocalBackend, directory: Path) -> None:
+    def test_nothing_is_replaced_without_overwrite(self, backend: LocalBackend, directory: Path) -> None:
         save(backend, "a.png", b"first")
         with pytest.raises(FileExists):
             save(backend, "a.png", b"second")
         assert tree(directory) == {"a.png": b"first", ".uploads-lock": b""}
         assert stat_modes.S_IMODE((directory / "a.png").stat().st_mode) == 0o640
 
-    def test_of_many_savers_exactly_one_wins(self, backend: LocalBackend) -> None:
+    def test_exactly_one_of_many_concurrent_saves_succeeds(self, backend: LocalBackend) -> None:
         barrier, kept = threading.Barrier(8), []
 
         def one(number: int) -> None:
@@ -468,7 +471,7 @@ class TestWithoutHardLinks:
             thread.join()
         assert kept == [read(backend, "a.png")]
 
-    def test_no_reader_sees_an_empty_file_before_the_whole_one(
+    def test_no_reader_sees_an_empty_file_before_the_complete_one(
         self, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         original, seen = os.replace, []
@@ -493,7 +496,7 @@ class TestWithoutHardLinks:
         assert tree(directory) == {".uploads-lock": b""}
 
 
-def test_a_stream_that_breaks_leaves_no_temporary(backend: LocalBackend, directory: Path) -> None:
+def test_a_stream_that_fails_leaves_no_temporary_file(backend: LocalBackend, directory: Path) -> None:
     class Breaking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise RuntimeError("the stream broke")
@@ -504,13 +507,67 @@ def test_a_stream_that_breaks_leaves_no_temporary(backend: LocalBackend, directo
     assert tree(directory) == {}
 
 
-def test_an_error_never_tells_a_path_of_the_server(backend: LocalBackend, directory: Path) -> None:
+def break_reads(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def stat(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+def test_a_file_in_place_of_the_directory_is_502_for_saving_and_listing(backend: LocalBackend, directory: Path) -> None:
     directory.parent.mkdir(parents=True)
-    directory.write_bytes(b"a file where the folder belongs")
-    with pytest.raises(BackendError) as caught:
+    directory.write_bytes(b"a file in the place of the directory")
+    with pytest.raises(BackendRefused) as saving:
         save(backend, "a/b.png")
-    assert isinstance(caught.value, BackendRefused)
-    assert str(directory.parent) not in str(caught.value) + repr(caught.value)
+    with pytest.raises(BackendRefused) as listing:
+        list(backend.entries())
+    for caught in (saving, listing):
+        problem = caught.value.problem
+        assert problem.message == "The folder for uploads cannot be created, or a file or a link is in its place."
+        assert problem.remedy == "Correct directory, or remove what is in the way."
+        assert str(directory.parent) not in str(caught.value) + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.ENOSPC, BackendFull, "The disk for uploads is full. Nothing was stored."),
+        (errno.EACCES, BackendRefused, "This process has no permission to use the folder for uploads."),
+        (errno.EIO, BackendUnavailable, "The disk for uploads does not work (EIO)."),
+    ],
+)
+@pytest.mark.parametrize(
+    ("uploads", "config", "variable"),
+    [
+        ("uploads", {}, "UPLOADS_DIR"),
+        ("uploads", {"MEDIA_ROOT": "media"}, "MEDIA_ROOT"),
+        ("documents", {"DOCUMENTS_DIR": "documents"}, "DOCUMENTS_DIR"),
+        ("documents", {"MEDIA_ROOT": "media"}, "DOCUMENTS_DIR"),
+    ],
+)
+def test_the_remedy_names_the_variable_as_the_user_set_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: int,
+    error: type[BackendError],
+    message: str,
+    uploads: str,
+    config: dict[str, str],
+    variable: str,
+) -> None:
+    reading = backends.read_settings(config, {}, uploads=uploads)
+    backend = backends.build(backends.choose(reading), reading.settings, environ={}, instance_path=tmp_path)
+    (tmp_path / "media").mkdir()
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "uploads").mkdir()
+    break_reads(monkeypatch, number)
+    with pytest.raises(error) as caught:
+        backend.stat("a.png")
+    problem = caught.value.problem
+    assert problem.message == message
+    assert variable in problem.remedy
+    assert problem.setting == variable
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_a_folder_that_is_opened_as_a_file_leaks_no_descriptor(backend: LocalBackend, directory: Path) -> None:

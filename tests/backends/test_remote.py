@@ -1,67 +1,41 @@
-"""What the backends over a network share, against servers on loopback that go wrong."""
+"""What the backends that reach a service over a network share."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import logging
 import os
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import urllib3
+from urllib3 import exceptions
 
 from flask_persistent_uploads.backends import remote
 from flask_persistent_uploads.errors import (
     BackendError,
+    BackendFull,
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
-    FileMissing,
+    FileExists,
+    TypeNotAllowed,
+    UploadRejected,
     WrongLength,
 )
 
-from ..fakes.service import Answer, FakeService, Request, content, cut, hang_up, silent, status
 from ..servers import free_ports
 
 CONTENT = bytes(range(256)) * 4000
-SECRET = "ik-s=0123456789abcdef"
-
-
-class Files(FakeService):
-    """Hands out one file, at the end of as many redirects as are asked for."""
-
-    def handle(self, request: Request) -> Answer:
-        left = int(request.query.get("redirects", 0))
-        if left:
-            return Answer(302, headers={"Location": f"{self.url}/file?redirects={left - 1}&{SECRET}"})
-        if request.path != "/file":
-            return Answer(404, b"Not Found")
-        return content(request, CONTENT, "image/png")
-
-
-@pytest.fixture
-def files() -> Iterator[Files]:
-    with Files() as files:
-        yield files
-
-
-def not_there(key: str) -> None:
-    """What the backend's own stat says."""
-
-
-def download(files: Files, *, path: str = "/file?", timeout: float = 5) -> bytes:
-    with remote.download("a.png", f"{files.url}{path}&{SECRET}", timeout=timeout, stat=not_there) as stream:
-        return stream.read()
 
 
 class TestPerProcess:
-    def test_many_threads_share_what_is_built_once(self) -> None:
+    def test_many_threads_share_one_object(self) -> None:
         def build() -> object:
             time.sleep(0.05)
             built.append(os.getpid())
@@ -79,7 +53,7 @@ class TestPerProcess:
         assert len(got) == 1
         assert built == [os.getpid()]
 
-    def test_a_child_builds_its_own_even_if_the_fork_came_while_its_parent_was_building(self) -> None:
+    def test_a_child_builds_its_own_object_even_if_it_was_forked_while_the_parent_was_building(self) -> None:
         begun, go_on = threading.Event(), threading.Event()
 
         def build() -> int:
@@ -92,11 +66,11 @@ class TestPerProcess:
         builder = threading.Thread(target=one.get)
         builder.start()
         begun.wait(10)
-        assert in_child(lambda: one.get() == os.getpid())
+        assert holds_in_child(lambda: one.get() == os.getpid())
         go_on.set()
         builder.join()
         assert one.get() == parent
-        assert in_child(lambda: one.get() == os.getpid() == one.get())
+        assert holds_in_child(lambda: one.get() == os.getpid() == one.get())
         assert one.get() == parent
 
     def test_a_build_that_failed_is_tried_again(self) -> None:
@@ -113,13 +87,13 @@ class TestPerProcess:
         assert one.get() == "built"
 
 
-def in_child(holds: Callable[[], bool]) -> bool:
-    """Whether something holds in a forked child, which has ten seconds to say so."""
+def holds_in_child(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition holds in a forked child. A child that says nothing for ten seconds is killed."""
     child = os.fork()
     if not child:
         code = 1
         try:
-            code = 0 if holds() else 1
+            code = 0 if condition() else 1
         finally:
             os._exit(code)
     for _ in range(1000):
@@ -132,39 +106,39 @@ def in_child(holds: Callable[[], bool]) -> bool:
     return False
 
 
-class TestWithin:
-    def test_the_answer_of_the_call_is_the_answer(self) -> None:
-        assert remote.within(5, lambda: "answer") == "answer"
-        assert remote.within(5, lambda: None) is None
+class TestCallWithDeadline:
+    def test_the_result_of_the_call_is_returned(self) -> None:
+        assert remote.call_with_deadline(5, lambda: "answer") == "answer"
+        assert remote.call_with_deadline(5, lambda: None) is None
 
     @pytest.mark.parametrize("error", [BackendRefused("scripted"), KeyError("x"), SystemExit(3)])
-    def test_the_error_of_the_call_is_raised_where_it_is_waited_for(self, error: BaseException) -> None:
+    def test_the_error_of_the_call_is_raised_to_the_caller(self, error: BaseException) -> None:
         def call() -> None:
             raise error
 
         with pytest.raises(type(error)) as caught:
-            remote.within(5, call)
+            remote.call_with_deadline(5, call)
         assert caught.value is error
 
-    def test_a_call_that_takes_longer_is_given_up_in_time(self) -> None:
+    def test_a_call_that_takes_too_long_is_given_up_in_time(self) -> None:
         release, begun = threading.Event(), time.monotonic()
         with pytest.raises(BackendTimeout) as caught:
-            remote.within(0.3, lambda: release.wait(10))
+            remote.call_with_deadline(0.3, lambda: release.wait(10), "a.png")
         assert 0.3 <= time.monotonic() - begun < 1
-        assert caught.value.code == 504
+        assert (caught.value.code, caught.value.key, caught.value.nothing_stored) == (504, "a.png", False)
         release.set()
 
-    def test_calls_side_by_side_do_not_wait_for_each_other(self) -> None:
+    def test_simultaneous_calls_do_not_wait_for_each_other(self) -> None:
         begun = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
-            waits = [pool.submit(remote.within, 5.0, lambda: time.sleep(0.2)) for _ in range(8)]
+            waits = [pool.submit(remote.call_with_deadline, 5.0, lambda: time.sleep(0.2)) for _ in range(8)]
             assert [wait.result() for wait in waits] == [None] * 8
         assert time.monotonic() - begun < 1
 
 
 class TestReadThrough:
     @pytest.mark.parametrize("start", [0, 7])
-    def test_it_gives_both_digests_of_what_is_left_and_the_stream_stands_where_it_stood(self, start: int) -> None:
+    def test_it_digests_the_rest_of_a_stream_and_restores_its_position(self, start: int) -> None:
         stream = io.BytesIO(CONTENT)
         stream.seek(start)
         digests = remote.read_through("a", stream, len(CONTENT) - start)
@@ -172,11 +146,11 @@ class TestReadThrough:
         assert digests.sha256.digest() == hashlib.sha256(CONTENT[start:]).digest()
         assert stream.tell() == start
 
-    @pytest.mark.parametrize("off", [-1, 1])
-    def test_another_length_is_refused_with_both_lengths(self, off: int) -> None:
-        said = len(CONTENT) + off
-        with pytest.raises(WrongLength, match=f"{len(CONTENT)} bytes where {said}") as caught:
-            remote.read_through("a", io.BytesIO(CONTENT), said)
+    @pytest.mark.parametrize("difference", [-1, 1])
+    def test_another_length_is_refused_with_both_lengths(self, difference: int) -> None:
+        declared = len(CONTENT) + difference
+        with pytest.raises(WrongLength, match=f"{len(CONTENT)} bytes, but {declared} were declared") as caught:
+            remote.read_through("a", io.BytesIO(CONTENT), declared)
         assert caught.value.key == "a"
 
     def test_the_stream_is_read_in_pieces(self) -> None:
@@ -188,185 +162,191 @@ class TestReadThrough:
         remote.read_through("a", Counting(CONTENT), len(CONTENT))
 
 
-class TestRest:
-    def test_it_begins_where_the_stream_stood(self) -> None:
+class TestStreamTail:
+    def test_it_begins_at_the_position_of_the_stream(self) -> None:
         stream = io.BytesIO(b"skipped" + b"content")
         stream.seek(7)
-        rest = remote.Rest(stream)
-        assert rest.tell() == 0
-        assert rest.read(-1) == b"content"
-        assert rest.tell() == 7
-        assert rest.seek(0) == 0
-        assert rest.read() == b"content"
-        assert rest.seek(3) == 3
-        assert rest.read() == b"tent"
-        assert rest.read() == rest.read(10) == b""
+        tail = remote.StreamTail(stream)
+        assert tail.tell() == 0
+        assert tail.read(-1) == b"content"
+        assert tail.tell() == 7
+        assert tail.seek(0) == 0
+        assert tail.read() == b"content"
+        assert tail.seek(3) == 3
+        assert tail.read() == b"tent"
+        assert tail.read() == tail.read(10) == b""
 
-    def test_its_length_can_be_asked_for(self) -> None:
+    def test_seeking_to_the_end_tells_its_length(self) -> None:
         stream = io.BytesIO(b"skipped" + b"content")
         stream.seek(7)
-        rest = remote.Rest(stream)
-        assert rest.seek(0, io.SEEK_END) == 7
-        assert rest.seek(-3, io.SEEK_CUR) == 4
-        assert rest.read() == b"ent"
+        tail = remote.StreamTail(stream)
+        assert tail.seek(0, io.SEEK_END) == 7
+        assert tail.seek(-3, io.SEEK_CUR) == 4
+        assert tail.read() == b"ent"
 
-    def test_it_hands_on_no_more_than_a_piece_at_a_time(self) -> None:
-        rest = remote.Rest(io.BytesIO(CONTENT))
-        pieces = list(iter(lambda: rest.read(1 << 16), b""))
+    def test_one_read_returns_at_most_a_piece(self) -> None:
+        tail = remote.StreamTail(io.BytesIO(CONTENT))
+        pieces = list(iter(lambda: tail.read(1 << 16), b""))
         assert b"".join(pieces) == CONTENT
         assert max(map(len, pieces)) <= remote.PIECE
 
 
-def serve_once(answer: bytes) -> contextlib.AbstractContextManager[str]:
-    """The url of a server that says just these bytes to whoever asks, and closes the connection."""
+class TestConnectionError:
+    """Whether an error means that the service got nothing, told by the errors that urllib3 really raises."""
 
-    @contextlib.contextmanager
-    def serving() -> Iterator[str]:
-        def run() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection:
-                        connection.recv(65_536)
-                        connection.sendall(answer)
+    def error_of(self, url: str, *, retries: urllib3.Retry | bool) -> BackendTimeout | BackendUnavailable:
+        with urllib3.PoolManager() as pool, pytest.raises(exceptions.HTTPError) as caught:
+            pool.request("POST", url, body=b"content", timeout=urllib3.Timeout(0.3), retries=retries)
+        return remote.connection_error(caught.value, "a.png")
 
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            thread = threading.Thread(target=run)
+    @pytest.mark.parametrize("retries", [False, urllib3.Retry(1)])
+    def test_a_refused_connection_stored_nothing(self, retries: urllib3.Retry | bool) -> None:
+        error = self.error_of(f"http://127.0.0.1:{free_ports(1)[0]}/", retries=retries)
+        assert (type(error), error.key, error.nothing_stored) == (BackendUnavailable, "a.png", True)
+
+    def test_an_unknown_host_stored_nothing(self) -> None:
+        error = self.error_of("http://nowhere.invalid/", retries=False)
+        assert (type(error), error.nothing_stored) == (BackendUnavailable, True)
+
+    def test_a_connection_that_was_not_made_in_time_stored_nothing(self) -> None:
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(4):  # they fill its queue, so that no further connection is made
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            error = self.error_of(f"http://127.0.0.1:{full.getsockname()[1]}/", retries=False)
+        assert (type(error), error.nothing_stored) == (BackendTimeout, True)
+
+    @pytest.mark.parametrize(("hangs_up", "kind"), [(False, BackendTimeout), (True, BackendUnavailable)])
+    def test_a_connection_that_was_made_may_have_stored_the_file(
+        self, hangs_up: bool, kind: type[BackendError]
+    ) -> None:
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                if not hangs_up:
+                    release.wait(10)
+
+        release = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=serve)
             thread.start()
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/file?{SECRET}"
-            listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+            error = self.error_of(f"http://127.0.0.1:{server.getsockname()[1]}/", retries=False)
+            release.set()
+            thread.join()
+        assert (type(error), error.nothing_stored) == (kind, False)
 
-    return serving()
+    @pytest.mark.parametrize("other", [OSError("gone"), exceptions.HTTPError("other"), None])
+    def test_any_other_error_leaves_it_in_doubt(self, other: BaseException | None) -> None:
+        error = remote.connection_error(other, None)
+        assert (type(error), error.nothing_stored) == (BackendUnavailable, False)
 
 
-class TestDownload:
-    def test_it_gives_the_file(self, files: Files) -> None:
-        assert download(files) == CONTENT
+def nothing_sent() -> BackendError:
+    return remote.unreachable("a", nothing_stored=True)
 
-    def test_it_can_be_read_in_pieces_and_seen_to_be_readable_only(self, files: Files) -> None:
-        with remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream:
-            pieces = list(iter(lambda: stream.read(10_001), b""))
-            assert stream.readable()
-            assert not stream.writable()
-        assert b"".join(pieces) == CONTENT
-        assert {len(piece) for piece in pieces[:-1]} == {10_001}
-        assert stream.closed
 
-    def test_one_that_was_not_read_to_its_end_spoils_none_that_follows(self, files: Files) -> None:
-        for _ in range(20):
-            with remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream:
-                assert stream.read(10) == CONTENT[:10]
-        assert download(files) == CONTENT
+def no_connection_in_time() -> BackendError:
+    return remote.timed_out("a", nothing_stored=True)
 
-    @pytest.mark.parametrize("redirects", [1, 3])
-    def test_a_redirect_is_followed(self, files: Files, redirects: int) -> None:
-        assert download(files, path=f"/file?redirects={redirects}") == CONTENT
 
-    def test_redirects_without_end_are_an_outage(self, files: Files) -> None:
-        with pytest.raises(BackendUnavailable):
-            download(files, path="/file?redirects=9")
-        assert len(files.requests) < 6
+class TestSecondAttempt:
+    def test_its_result_is_returned(self) -> None:
+        assert remote.second_attempt(remote.unreachable("a"), lambda: "stored") == "stored"
 
-    def test_a_404_is_a_missing_file(self, files: Files) -> None:
-        with pytest.raises(FileMissing) as caught:
-            download(files, path="/other?")
-        assert caught.value.key == "a.png"
-
-    @pytest.mark.parametrize("code", [400, 401, 403, 410, 206, 204])
-    def test_any_other_answer_is_a_refusal_and_never_a_missing_file(self, files: Files, code: int) -> None:
-        files.fail(status(code))
-        with pytest.raises(BackendRefused, match=str(code)) as caught:
-            download(files)
-        assert caught.value.code == 502
-
-    @pytest.mark.parametrize("code", [420, 429, 500, 502, 503])
-    @pytest.mark.parametrize(("header", "seconds"), [("17", 17), ("", 5), ("Wed, 21 Oct 2026 07:28:00 GMT", 5)])
-    def test_a_service_that_is_busy_or_broken_is_503_with_its_own_time_to_wait(
-        self, files: Files, code: int, header: str, seconds: int
-    ) -> None:
-        files.fail(status(code, headers={"Retry-After": header}))
+    @pytest.mark.parametrize("retry_after", [6, 3600])
+    def test_a_service_that_asks_for_a_long_wait_is_not_asked_again(self, retry_after: int) -> None:
+        first, calls = remote.unavailable("a", retry_after=retry_after), []
         with pytest.raises(BackendUnavailable) as caught:
-            download(files)
-        assert caught.value.retry_after == seconds
-        assert len(files.requests) == 1
+            remote.second_attempt(first, lambda: calls.append(1))
+        assert caught.value is first
+        assert calls == []
 
-    @pytest.mark.parametrize("pieces", [-1, 1000, 65_536, 1 << 20])
-    def test_one_that_breaks_off_raises_and_never_looks_complete(self, files: Files, pieces: int) -> None:
-        files.fail(cut)
-        with (
-            remote.download("a.png", f"{files.url}/file", timeout=5, stat=not_there) as stream,
-            pytest.raises(BackendUnavailable) as caught,
-        ):
-            list(iter(lambda: stream.read(pieces), b""))
-        assert caught.value.key == "a.png"
-
-    def test_one_in_chunks_that_breaks_off_raises_too(self) -> None:
-        half = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n"
-        with (
-            serve_once(half) as url,
-            remote.download("a", url, timeout=5, stat=not_there) as stream,
-            pytest.raises(BackendUnavailable),
-        ):
-            stream.read()
-        with serve_once(half + b"0\r\n\r\n") as url, remote.download("a", url, timeout=5, stat=not_there) as stream:
-            assert stream.read() == b"12345678"
-
-    def test_a_connection_that_was_closed_is_opened_again(self, files: Files) -> None:
-        files.fail(hang_up)
-        assert download(files) == CONTENT
-
-    def test_connections_that_are_closed_each_time_are_an_outage(self, files: Files) -> None:
-        files.fail(hang_up, times=99)
-        with pytest.raises(BackendUnavailable):
-            download(files)
-        assert len(files.requests) <= 3
-
-    def test_a_silent_service_is_504_in_time(self, files: Files) -> None:
-        files.fail(silent, times=9)
-        begun = time.monotonic()
-        with pytest.raises(BackendTimeout):
-            download(files, timeout=1)
-        assert time.monotonic() - begun < 2
-
-    def test_a_refusal_whose_body_comes_a_byte_at_a_time_is_told_in_time(self, files: Files) -> None:
-        files.fail(lambda service, request: Answer(503, b"x" * 30, {"X-Drip": "0.2"}))
-        begun = time.monotonic()
-        with pytest.raises(BackendUnavailable):
-            download(files, timeout=1)
-        assert time.monotonic() - begun < 2
-
-    def test_nobody_listening_is_503(self) -> None:
-        with pytest.raises(BackendUnavailable) as caught:
-            remote.download("a.png", f"http://127.0.0.1:{free_ports(1)[0]}/file?{SECRET}", timeout=3, stat=not_there)
-        assert caught.value.key == "a.png"
-
-    def test_what_is_no_http_is_503(self) -> None:
-        with serve_once(b"SSH-2.0-OpenSSH_9.7\r\n") as url, pytest.raises(BackendUnavailable):
-            remote.download("a.png", url, timeout=3, stat=not_there)
-
-    @pytest.mark.parametrize("fault", ["404", "403", "500", "hang up", "silent", "cut", "redirects", "nobody"])
-    def test_the_url_is_in_no_error_and_in_no_log(
-        self, files: Files, caplog: pytest.LogCaptureFixture, fault: str
+    @pytest.mark.parametrize(
+        "second",
+        [
+            nothing_sent(),
+            no_connection_in_time(),
+            remote.unavailable("a"),
+            BackendRefused("scripted"),
+            BackendFull("scripted"),
+            TypeNotAllowed("scripted"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_a_second_failure_does_not_hide_that_the_first_attempt_may_have_stored_the_file(
+        self, second: BackendError | UploadRejected
     ) -> None:
-        faults = {"403": status(403), "500": status(500), "hang up": hang_up, "silent": silent, "cut": cut}
-        if fault in faults:
-            files.fail(faults[fault], times=9)
-        paths = {"404": "/other?", "redirects": "/file?redirects=9"}
-        url = f"http://127.0.0.1:{free_ports(1)[0]}" if fault == "nobody" else files.url
-        with caplog.at_level(logging.INFO), pytest.raises(BackendError) as caught:
-            remote.download("a.png", f"{url}{paths.get(fault, '/file?')}&{SECRET}", timeout=1, stat=not_there).read()
-        error = caught.value
-        told = [str(error), repr(error), repr(error.__cause__), "".join(traceback.format_exception(error))]
-        assert not [text for text in (*told, caplog.text) if SECRET in text or "ik-s" in text]
+        first = remote.unreachable("a")
+        with pytest.raises(BackendUnavailable) as caught:
+            remote.second_attempt(first, failing(second))
+        assert (caught.value, caught.value.nothing_stored) == (first, False)
+        assert caught.value.__cause__ is second
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            nothing_sent(),
+            no_connection_in_time(),
+            remote.timed_out("a"),
+            remote.unreachable("a"),
+            BackendRefused("scripted"),
+            FileExists("a"),
+        ],
+        ids=lambda error: f"{type(error).__name__}-{error.nothing_stored}",
+    )
+    def test_after_a_first_attempt_that_sent_nothing_the_second_failure_counts(self, second: BackendError) -> None:
+        with pytest.raises(type(second)) as caught:
+            remote.second_attempt(remote.unreachable("a", nothing_stored=True), failing(second))
+        assert caught.value is second
+
+    @pytest.mark.parametrize("second", [FileExists("a"), remote.timed_out("a")], ids=["exists", "timeout"])
+    def test_a_file_that_exists_and_a_missing_answer_are_passed_on(self, second: BackendError) -> None:
+        with pytest.raises(type(second)) as caught:
+            remote.second_attempt(remote.unreachable("a"), failing(second))
+        assert caught.value is second
 
 
-def test_the_time_limit_of_a_connection_is_told_from_other_errors() -> None:
-    from urllib3 import exceptions
+def failing(error: Exception) -> Callable[[], object]:
+    def call() -> object:
+        raise error
 
-    timeout = exceptions.ReadTimeoutError(None, "/file", "slow")  # type: ignore[arg-type]
-    assert remote.is_timeout(timeout)
-    assert remote.is_timeout(exceptions.MaxRetryError(None, "/file", timeout))  # type: ignore[arg-type]
-    assert not remote.is_timeout(exceptions.MaxRetryError(None, "/file", OSError("gone")))  # type: ignore[arg-type]
-    assert not remote.is_timeout(OSError("gone"))
-    assert not remote.is_timeout(None)
+    return call
+
+
+class TestMessages:
+    ODD = "a: \"b\" 'c'\n{d} → e.png"
+
+    def test_an_altered_file_that_was_deleted_leaves_nothing_behind(self) -> None:
+        deleted: list[int] = []
+        error = remote.discard_altered_upload("a", "Cloudinary", lambda: deleted.append(1))
+        assert (deleted, error.orphans, error.key) == ([1], (), "a")
+        assert error.message.endswith("alters uploads.")
+        assert error.remedy.startswith("Turn that setting off")
+
+    def test_an_altered_file_that_could_not_be_deleted_is_named(self) -> None:
+        reason = remote.unreachable("a")
+        error = remote.discard_altered_upload(self.ODD, "Cloudinary", failing(reason))
+        assert error.orphans == (self.ODD,)
+        assert error.__cause__ is reason
+        assert str(error).startswith(str(error.problem))
+
+    def test_the_sentence_for_visitors_gets_the_name_of_the_file_as_it_is(self) -> None:
+        with pytest.raises(TypeNotAllowed) as caught, remote.name_rejected_file(self.ODD):
+            raise TypeNotAllowed("Files of this type are not accepted.")
+        assert caught.value.filename == self.ODD
+        assert caught.value.description == f"'{self.ODD}' was rejected. Files of this type are not accepted."
+
+    def test_a_full_store_keeps_the_code_of_the_service(self) -> None:
+        error = remote.full("a", service_code="QuotaExceeded")
+        assert (error.code, error.service_code, error.remedy.endswith("larger plan.")) == (507, "QuotaExceeded", True)
+
+    @pytest.mark.parametrize(
+        "error", [remote.timed_out("k"), remote.unreachable("k"), remote.unavailable("k", status=503), remote.full("k")]
+    )
+    def test_a_visitor_reads_neither_key_nor_reason(self, error: BackendError) -> None:
+        assert error.key == "k"
+        assert error.message not in str(error.description)
+        assert "Please try again later." in str(error.description)

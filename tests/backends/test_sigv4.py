@@ -1,4 +1,4 @@
-"""Our signer against botocore's, byte for byte, and against a server that checks signatures."""
+"""The signer, compared with botocore's byte for byte, and on a real server that checks signatures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from botocore.credentials import Credentials as TheirCredentials
 
 from flask_persistent_uploads import content_types
 from flask_persistent_uploads.backends.s3 import S3Backend
-from flask_persistent_uploads.backends.sigv4 import MAX_EXPIRES, Credentials, presign
+from flask_persistent_uploads.backends.s3.sigv4 import MAX_EXPIRES, Credentials, presign
 
 from ..servers import ACCESS_KEY_ID, BUCKET, ROOT, SECRET_ACCESS_KEY, S3Server, clean_environment
 
@@ -65,7 +65,7 @@ CONTENT = bytes(range(256)) * 50
 
 
 def freeze(monkeypatch: pytest.MonkeyPatch, clock: list[int]) -> None:
-    """Let botocore sign at ``clock[0]``."""
+    """Make botocore sign at ``clock[0]``."""
 
     def now(remove_tzinfo: bool = True) -> datetime:
         moment = datetime.fromtimestamp(clock[0], timezone.utc)
@@ -74,7 +74,7 @@ def freeze(monkeypatch: pytest.MonkeyPatch, clock: list[int]) -> None:
     monkeypatch.setattr(botocore.auth, "get_current_datetime", now)
 
 
-def test_presign_equals_botocore_over_thousands_of_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_presign_gives_the_same_urls_as_botocore_in_thousands_of_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     chance, clock = random.Random(20261120), [0]
     freeze(monkeypatch, clock)
     for number in range(6000):
@@ -103,7 +103,7 @@ def test_presign_equals_botocore_over_thousands_of_cases(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("bucket", "region"), [("bucket", "us-east-1"), ("my.bucket", "eu-west-3"), ("b-2", "cn-north-1")]
 )
-def test_urls_for_aws_equal_those_of_boto3(
+def test_urls_for_aws_are_the_same_as_those_of_boto3(
     monkeypatch: pytest.MonkeyPatch, bucket: str, region: str, token: str | None
 ) -> None:
     clock = [1_800_000_000]
@@ -134,7 +134,7 @@ def test_urls_for_aws_equal_those_of_boto3(
 
 @pytest.fixture(scope="module")
 def backend(s3_server: S3Server) -> S3Backend:
-    """The real server, with one object to look at and another to be kept from."""
+    """The backend on the real server, with one object to open and another that a URL must not open."""
     for name, content in {KEY: CONTENT, f"{KEY}2": b"other"}.items():
         s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{name}", Body=content)
     return S3Backend(
@@ -160,7 +160,7 @@ class TestOnARealServer:
         finally:
             connection.close()
 
-    def test_a_url_brings_the_exact_bytes_with_the_type_and_name_that_were_signed(self, backend: S3Backend) -> None:
+    def test_a_url_gives_the_exact_bytes_with_the_signed_type_and_name(self, backend: S3Backend) -> None:
         status, body, headers = self.ask(self.sign(backend))
         assert (status, body) == (200, CONTENT)
         assert (headers["Content-Type"], headers["Content-Disposition"]) == ("image/png", "inline")
@@ -169,7 +169,7 @@ class TestOnARealServer:
         assert headers["Content-Type"] == "application/octet-stream"
         assert headers["Content-Disposition"] == content_types.attachment("ä b.png")
 
-    def test_each_method_needs_a_url_of_its_own(self, backend: S3Backend) -> None:
+    def test_a_url_works_only_for_its_own_method(self, backend: S3Backend) -> None:
         get, head = self.sign(backend), self.sign(backend, method="HEAD")
         assert self.ask(head, "HEAD")[0] == 200
         assert self.ask(get, "HEAD")[0] == 403
@@ -178,7 +178,7 @@ class TestOnARealServer:
         assert self.ask(get, "DELETE")[0] == 403
         assert self.ask(get)[:2] == (200, CONTENT)
 
-    def test_whatever_is_changed_in_a_url_is_noticed(self, backend: S3Backend) -> None:
+    def test_every_change_of_a_url_is_refused(self, backend: S3Backend) -> None:
         url = self.sign(backend)
         base, _, query = url.partition("?")
         pairs = [pair.partition("=")[::2] for pair in query.split("&")]
@@ -207,22 +207,22 @@ class TestOnARealServer:
         assert {answers[other] for other in tampered - unknown} == {403}
         assert len(tampered) == 4 + len(changes) + 3
 
-    def test_another_host_is_noticed(self, backend: S3Backend) -> None:
+    def test_another_host_is_refused(self, backend: S3Backend) -> None:
         assert self.ask(self.sign(backend), headers={"Host": "evil.example"})[0] == 403
 
-    def test_a_url_works_until_it_ends_and_not_after(self, backend: S3Backend) -> None:
+    def test_a_url_works_until_it_expires(self, backend: S3Backend) -> None:
         assert self.ask(self.sign(backend, age=56))[0] == 200
         assert self.ask(self.sign(backend, age=62))[0] == 403
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_odd_names_are_found_under_their_url(self, s3_server: S3Server, backend: S3Backend, name: str) -> None:
+    def test_unusual_names_work_in_urls(self, s3_server: S3Server, backend: S3Backend, name: str) -> None:
         key = f"{secrets.token_hex(4)}/{name}"
         s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{key}", Body=name.encode())
         url = backend.url(key, signed_at=int(time.time()), expires_in=60)
         assert self.ask(url)[:2] == (200, name.encode())
 
 
-def test_signing_imports_no_sdk() -> None:
+def test_signing_does_not_import_an_sdk() -> None:
     script = (
         "import sys\n"
         "from flask_persistent_uploads.backends.s3 import S3Backend\n"

@@ -1,4 +1,4 @@
-"""Cloudinary on loopback: its Upload API, Admin API, download endpoint and delivery, as far as a store of files needs.
+"""A fake of Cloudinary: its Upload API, Admin API, download endpoint and delivery, as far as a file store uses them.
 
     with FakeCloudinary() as fake:
         account = fake.add(cloud="demo", api_key="key", api_secret="secret")
@@ -6,12 +6,19 @@
         urlopen(f"{fake.url}/demo/image/upload/v1/a/b.png")
 
 Signatures are computed here from the description of the protocol, not by the SDK. Nothing was compared with the real
-service. These are assumptions, and where they are in doubt the harsher one was taken: the wording of most errors but
-those that the SDKs' issues quote; ``_`` for every special sign in a public id; that ``allowed_formats`` says nothing
-about raw files; that raw files take no transformation, not even ``fl_attachment``, and no format; that the format of a
-URL is compared regardless of case; that a wrong URL signature is refused for public files, too; that a chunk sent again
-after the last gets the first answer; the order of listings; and the statuses of expired downloads. Parameters that a
-store does not use (``eager``, ``use_filename``, …) are signed and otherwise ignored; remote files are not fetched.
+service. The following is assumed, in doubt on the strict side:
+
+* the wording of most errors, except those that the SDKs' issues quote, and the statuses of expired downloads;
+* every special character in a public id becomes ``_``;
+* ``allowed_formats`` does not apply to raw files, which accept no transformation, not even ``fl_attachment``, and no
+  format;
+* the format in a URL is compared regardless of case;
+* a wrong signature in a URL is refused for public files, too;
+* a chunk that is sent again after the last one gets the first answer;
+* the order of listings.
+
+Parameters that a store does not use (``eager``, ``use_filename``, …) are signed and otherwise ignored. Remote files are
+not fetched.
 """
 
 from __future__ import annotations
@@ -25,17 +32,17 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import format_datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from .service import Answer, FakeService, Request, Upload, content
 
 Key = tuple[str, str, str]  # resource_type, type, public_id
 
-# In the order in which they are tried.
+# They are tried in this order.
 IMAGES = {
     "png": rb"\x89PNG\r\n\x1a\n",
     "jpg": rb"\xff\xd8\xff",
@@ -122,12 +129,12 @@ class Asset:
 
 @dataclass
 class Chunks:
-    """What has come of a file that is sent in chunks."""
+    """The chunks of one file that were received."""
 
     public_id: str
     total: int
-    parts: dict[int, bytes] = field(default_factory=dict)  # by where they begin
-    answer: dict[str, Any] | None = None  # when all was there
+    parts: dict[int, bytes] = field(default_factory=dict)  # by their start
+    answer: dict[str, Any] | None = None  # after the last chunk
 
     def whole(self) -> bytes | None:
         at = 0
@@ -140,7 +147,7 @@ class Chunks:
 
 @dataclass
 class Account:
-    """An account on the free plan, which a test may change."""
+    """An account on the free plan. A test may change it."""
 
     cloud: str
     api_key: str
@@ -153,37 +160,39 @@ class Account:
     admin_calls: int = 0
     blocked_formats: set[str] = field(default_factory=lambda: {"pdf", "zip"})
     context_limit: int | None = None
-    altered: bool = False  # images, on their way in
+    altered: bool = False  # whether images are altered when they are stored
     folder_mode: str = "dynamic"
     chunks: dict[tuple[str, str], Chunks] = field(default_factory=dict)
-    hour: int = 0  # that the calls are counted in
+    hour: int = 0  # the hour in which the calls are counted
 
 
-class Link(NamedTuple):
-    """A delivery URL behind its type; ``name`` is the public id, for image and video with the format asked for."""
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A delivery URL after its type. ``name`` is the public id, for image and video with the requested format."""
 
     signature: str
     transformation: str
     name: str
 
 
-class Sent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sent:
     """An upload, or a chunk of one."""
 
     account: Account
-    resource_type: str  # as asked for
-    public_id: str | None  # as it gets stored, if it was asked for
+    resource_type: str  # as requested
+    public_id: str | None  # as it is stored, if it was requested
     headers: Mapping[str, str]
     fields: Mapping[str, str]
     file: Upload
 
     def new_id(self) -> str:
-        """A raw file takes its extension from the name in the form, as there is no other place to keep it."""
+        """Return a random public id. That of a raw file gets the extension of the name in the form."""
         dot, extension = self.file.filename.rpartition(".")[1:]
         return uuid.uuid4().hex[:20] + (stored_id(dot + extension) if dot and self.resource_type == "raw" else "")
 
 
-# -- what can be told from a request alone
+# -- requests
 
 
 def md5(data: bytes) -> str:
@@ -195,7 +204,7 @@ def sniff(data: bytes, kinds: Mapping[str, bytes]) -> str | None:
 
 
 def recognize(resource_type: str, data: bytes) -> tuple[str, str | None]:
-    """The resource type and the format of a file, which the content decides."""
+    """Return the resource type and the format of a file, which follow from its content."""
     image, video = sniff(data, IMAGES), sniff(data, VIDEOS)
     if resource_type == "auto":
         resource_type = "image" if image else "video" if video else "raw"
@@ -228,7 +237,7 @@ def number(text: str, name: str, low: int = 0, high: int = 1 << 40) -> int:
 
 
 def string_to_sign(fields: Mapping[str, str]) -> str:
-    """Version 2 of the signatures: an ``&`` in a value cannot pass for the start of another field."""
+    """Return the text for a signature of version 2: an ``&`` in a value cannot begin another field."""
     return "&".join(sorted(f"{k}={v}".replace("&", "%26") for k, v in fields.items() if v and k not in UNSIGNED))
 
 
@@ -238,7 +247,7 @@ def signed(text: str, secret: str, signature: str) -> bool:
 
 
 def url_signed(link: Link, secret: str) -> bool:
-    """Of the transformation and the escaped name: neither the version nor the type is signed."""
+    """Check the signature of the transformation and the escaped name; version and type are not signed."""
     escaped = quote(link.name, safe="/:").replace("~", "%7E")
     text = f"{link.transformation}/{escaped}" if link.transformation else escaped
     algorithm, length = ("sha256", 32) if len(link.signature) == 32 else ("sha1", 8)
@@ -251,7 +260,7 @@ def same(left: str, right: str) -> bool:
 
 
 def stored_id(asked: str) -> str:
-    """The public id that a file gets when ``asked`` is asked for."""
+    """Return the public id that a file gets if ``asked`` is requested."""
     trimmed = asked.strip("/ ")
     folders = trimmed.split("/")[:-1]
     if not 0 < len(trimmed) <= 255 or re.search(r"[?&#\\%<>+]", trimmed) or any(map(is_version, folders)):
@@ -269,7 +278,7 @@ def parse_context(text: str) -> dict[str, str]:
 
 
 def parse_link(parts: list[str]) -> Link:
-    """Without a version, a folder that looks like a transformation is read as one."""
+    """Read a link. Without a version, a folder that looks like a transformation is read as one."""
     signature, transformations = "", []
     if len(parts) > 1 and (found := re.fullmatch(r"s--([\w-]*)--", parts[0])):
         signature, parts = found[1], parts[1:]
@@ -282,7 +291,7 @@ def parse_link(parts: list[str]) -> Link:
 
 
 def named_ids(request: Request) -> list[str]:
-    """The public ids that a request lists: in JSON, in a form, or in its query."""
+    """Return the public ids that a request lists in JSON, in a form, or in its query."""
     if request.headers.get("content-type", "").startswith("application/json") and request.body:
         listed = json.loads(request.body).get("public_ids", [])
         return [listed] if isinstance(listed, str) else listed
@@ -295,7 +304,7 @@ def usual(extension: str) -> str:
 
 
 def converted(asset: Asset, wanted: str) -> tuple[bytes, str]:
-    """The file in the format that is asked for (none: its own), and the extension that tells its type."""
+    """Return the file in the requested format (its own by default), and the extension that tells its type."""
     if asset.format is None:
         return asset.data, usual(posixpath.splitext(asset.public_id)[1][1:])
     if usual(wanted) in {"", asset.format}:
@@ -313,7 +322,7 @@ def attachment(name: str) -> dict[str, str]:
 
 
 class FakeCloudinary(FakeService):
-    """Set ``now`` to shift its time, and ``single_limit`` for what one request may carry without chunks."""
+    """A test may set ``now``, its clock, and ``single_limit``, the size of a request without chunks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -329,7 +338,7 @@ class FakeCloudinary(FakeService):
         parts = [unquote(part) for part in urlsplit(request.target).path.split("/")[1:]]
         with self.lock:
             answer = self._api(request, parts[1:]) if parts[0] == "v1_1" else self._delivery(request, parts)
-        return answer._replace(headers={**answer.headers, "X-Request-Id": uuid.uuid4().hex})
+        return replace(answer, headers={**answer.headers, "X-Request-Id": uuid.uuid4().hex})
 
     def _account(self, cloud: str) -> Account:
         if cloud not in self.accounts:
@@ -441,7 +450,7 @@ class FakeCloudinary(FakeService):
         chunks, start = self._place(sent)
         if chunks.answer is None:
             chunks.parts[start] = sent.file.data
-            sent = sent._replace(public_id=sent.public_id or chunks.public_id)
+            sent = replace(sent, public_id=sent.public_id or chunks.public_id)
             whole = chunks.whole()
             if whole is None:
                 partial = {"done": False, "bytes": sum(map(len, chunks.parts.values())), "kind": "upload"}
@@ -451,7 +460,7 @@ class FakeCloudinary(FakeService):
         return chunks.answer
 
     def _place(self, sent: Sent) -> tuple[Chunks, int]:
-        """The upload that a chunk belongs to, and where in it."""
+        """Return the upload that a chunk belongs to, and its start."""
         given, size = sent.headers["content-range"], len(sent.file.data)
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
         start, end, total = map(int, found.groups()) if found else (0, 0, 0)
@@ -489,7 +498,7 @@ class FakeCloudinary(FakeService):
         return {**self._describe(account, asset), **({"overwritten": True} if old else {})}
 
     def _summary(self, account: Account, asset: Asset) -> dict[str, Any]:
-        """What a listing says of a file."""
+        """Return the description of a file in listings."""
         form = {"format": asset.format} if asset.format else {}
         name = f"{asset.public_id}.{asset.format}" if asset.format else asset.public_id
         path = f"{account.cloud}/{asset.resource_type}/{asset.type}/v{asset.version}/{quote(name)}"
@@ -501,7 +510,7 @@ class FakeCloudinary(FakeService):
         return {"context": {"custom": asset.context}} if asset.context else {}
 
     def _describe(self, account: Account, asset: Asset) -> dict[str, Any]:
-        """What an upload says of a file."""
+        """Return the description of a file that an upload answers with."""
         text = f"public_id={asset.public_id}&version={asset.version}{account.api_secret}"
         more = {
             "signature": hashlib.sha1(text.encode()).hexdigest(),
@@ -535,7 +544,7 @@ class FakeCloudinary(FakeService):
         return content(request, data, kind, {"ETag": f'"{md5(data)}"', **headers})
 
     def _delivery(self, request: Request, parts: list[str]) -> Answer:
-        """Its errors have no body: what was wrong is in a header."""
+        """Deliver a file. Errors have no body; their reason is in a header."""
         anywhere = {"Access-Control-Allow-Origin": "*"}
         try:
             if request.method not in {"GET", "HEAD"}:

@@ -1,23 +1,23 @@
-"""A fake of ImageKit: its upload API (V1 and V2), its media library API, and its delivery with the cache before it.
+"""A fake of ImageKit: uploads by a server, the API of the media library, and delivery with its cache.
 
     with FakeImageKit() as fake:
         account = fake.add(id="demo")
         client = ImageKit(private_key=account.private_key, base_url=fake.url, …)
         client.helper.build_url(src="/uploads/a.webp", url_endpoint=account.endpoint, signed=True)
 
-Signatures and tokens are recomputed here, without the SDK. What the service does not document is assumed:
+Signatures are computed here, without the SDK. The service does not document the following, so it is assumed:
 
-* 401 without credentials, 403 for an unknown key, 400 for a signature or token that is forged, expired, used or not
-  equal to its form; a token is used up once its signature was found genuine, whatever comes of the upload;
-* the wording of all errors but "cannot be authenticated", "already exists", "does not exist" and "invalid expire";
-* what a file is follows from its first bytes (images) or its extension (all else), never from the form;
-* ``:`` in ``checks`` means "starts with"; a ``searchQuery`` without ``type`` finds folders too;
+* 401 without credentials, 403 for an unknown key;
+* the wording of all errors but "cannot be authenticated", "already exists" and "does not exist";
+* the type of a file follows from its first bytes (images) or its extension (all else), never from the form;
+* a ``searchQuery`` without ``type`` finds folders too;
 * without ``sort``, a list is in the order of creation, files first;
-* a file becomes findable after ``index_delay``, but has its details, its URL and its place at once;
+* the search finds a file after ``index_delay``, but its details, its URL and its place exist at once;
 * overwriting keeps the fileId and drops tags, metadata, description and privacy that the new upload does not name;
 * the cache holds a path with all its transformations, and a purge of its URL, with any parameters, empties that.
 
-Not faked: sizes of images, uploads by URL or base64, ``extensions``, draft files, named transformations.
+Not faked: uploads by browsers, ``checks``, sizes of images, uploads by URL or base64, ``extensions``, draft files,
+named transformations.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ import base64
 import hashlib
 import hmac
 import json
-import operator
 import posixpath
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -45,11 +44,7 @@ EXISTS = (
     "A file with the same name already exists at the exact location. We could not overwrite it because both "
     "overwriteFile and useUniqueFileName are set to false."
 )
-EXPIRE = (
-    "Your request contains invalid expire parameter. Expire parameter should be a Unix time in less than 1 hour "
-    "into the future."
-)
-FOREVER = "9999999999"  # what is signed as the timestamp of a URL without ik-t
+FOREVER = "9999999999"  # a URL without ik-t is signed with this timestamp
 WINDOW = 12.0  # seconds over which calls are counted
 MAGIC = {
     rb"\x89PNG\r\n\x1a\n": "image/png",
@@ -78,16 +73,7 @@ TYPES = {
     "css": "text/css",
     "js": "text/javascript",
 }
-UNITS = {"": 1, "b": 1, "kb": 1_000, "mb": 1_000_000}
-SIZE_CHECKS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "=": operator.eq,
-}
-MIME_CHECKS: dict[str, Callable[[str, str], bool]] = {"=": operator.eq, ":": str.startswith}
-Test = Callable[[dict[str, Any]], bool]  # whether a list is to have a row
+Test = Callable[[dict[str, Any]], bool]  # whether a list contains a row
 SORTS = {"NAME": "name", "CREATED": "createdAt", "UPDATED": "updatedAt", "SIZE": "size"}
 ON_REQUEST = ("tags", "customMetadata", "isPrivateFile", "isPublished", "customCoordinates")  # responseFields
 
@@ -104,7 +90,7 @@ class StoredFile:
     description: str | None = None
     created_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
-    versions: list[bytes] = field(default_factory=list)  # the contents before this one, oldest first
+    versions: list[bytes] = field(default_factory=list)  # earlier contents, oldest first
 
     @property
     def version_info(self) -> dict[str, str]:
@@ -117,20 +103,18 @@ class StoredFile:
 class Account:
     id: str
     private_key: str
-    public_key: str
     service: FakeImageKit = field(repr=False)
     max_bytes: dict[str, int] = field(  # the free plan's
         default_factory=lambda: {"image": 26_214_400, "video": 104_857_600, "other": 26_214_400}
     )
     index_delay: float = 0.0
-    rate_limit: int | None = None  # API calls within WINDOW, uploads aside
+    rate_limit: int | None = None  # API calls within WINDOW, without uploads
     optimise: bool = True
     files: dict[str, StoredFile] = field(default_factory=dict)
     folders: dict[str, tuple[str, float]] = field(default_factory=dict)  # path -> id, time of creation
-    cached: dict[str, StoredFile] = field(default_factory=dict)  # what the CDN serves, by path
+    cached: dict[str, StoredFile] = field(default_factory=dict)  # the copies in the CDN, by path
     purged: list[str] = field(default_factory=list)
     purges: set[str] = field(default_factory=set)
-    used_tokens: set[str] = field(default_factory=set)
     calls: list[float] = field(default_factory=list)
 
     @property
@@ -144,7 +128,7 @@ class Account:
         raise Refused(404, "The requested file does not exist.")
 
     def describe(self, path: str) -> dict[str, Any]:
-        """The file object of the API."""
+        """Return the file object of the API."""
         file, name = self.files[path], posixpath.basename(path)
         mime = sniff(name, file.data)
         image = mime.startswith("image/")
@@ -171,7 +155,7 @@ class Account:
         }
 
     def note_folders(self) -> dict[str, tuple[str, float]]:
-        """All folders: those of the files, and those of files that are gone."""
+        """Return all folders: those of the files, and those of files that were deleted."""
         for path, file in self.files.items():
             while (path := posixpath.dirname(path)) != "/":
                 self.folders.setdefault(path, (secrets.token_hex(12), file.created_at))
@@ -193,7 +177,7 @@ class Account:
 
 
 class Refused(Exception):
-    """An error of the API, as it is answered."""
+    """An error of the API, with its answer."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(message)
@@ -201,15 +185,15 @@ class Refused(Exception):
 
 
 class FakeImageKit(FakeService):
-    """See the module's description; :attr:`now` is its clock, which a test may set."""
+    """See the description of the module. A test may set :attr:`now`, its clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.accounts: dict[str, Account] = {}
         self.now: Callable[[], float] = time.time
 
-    def add(self, id: str = "demo", private_key: str = "private_x", public_key: str = "public_x") -> Account:  # noqa: A002
-        self.accounts[id] = Account(id, private_key, public_key, self)
+    def add(self, id: str = "demo", private_key: str = "private_x") -> Account:  # noqa: A002
+        self.accounts[id] = Account(id, private_key, self)
         return self.accounts[id]
 
     def handle(self, request: Request) -> Answer:
@@ -223,9 +207,9 @@ class FakeImageKit(FakeService):
         path = urlsplit(request.target).path
         if path.startswith("/ik/"):
             return self._deliver(request)
-        if request.method == "POST" and path in ("/api/v1/files/upload", "/api/v2/files/upload"):
-            return self._upload(request, self._by_jwt if "/v2/" in path else self._by_signature)
-        account = self._by_private_key(request)
+        account = self._authenticate(request)
+        if request.method == "POST" and path == "/api/v1/files/upload":
+            return self._upload(account, request)
         self._count(account)
         for method, pattern, action in ROUTES:
             found = re.fullmatch(pattern, path)
@@ -233,55 +217,23 @@ class FakeImageKit(FakeService):
                 return action(self, account, request, *found.groups())
         raise Refused(404, "The requested resource does not exist.")
 
-    # -- who asks
+    # -- accounts
 
-    def _find(self, **keys: Any) -> Account:
-        for account in self.accounts.values():
-            if all(getattr(account, name) == key for name, key in keys.items()):
-                return account
-        raise Refused(403, "Your account cannot be authenticated.")
-
-    def _by_private_key(self, request: Request) -> Account:
+    def _authenticate(self, request: Request) -> Account:
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             raise Refused(401, "Authorization is missing.")
-        return self._find(private_key=unbase64(credentials).decode(errors="replace").partition(":")[0])
-
-    def _by_signature(self, fields: Mapping[str, str]) -> Account:
-        """V1's client-side credentials, which cover nothing of the form."""
-        if "signature" not in fields:
-            raise Refused(401, "Authorization is missing.")
-        account = self._find(public_key=fields.get("publicKey"))
-        token, expire = fields.get("token", ""), fields.get("expire", "")
-        if not token or fields["signature"] != sign(account.private_key, token + expire):
-            raise Refused(400, "Your request contains invalid signature.")
-        use(account, token)
-        if not expire.isdecimal() or not self.now() < int(expire) < self.now() + 3600:
-            raise Refused(400, EXPIRE)
-        return account
-
-    def _by_jwt(self, fields: Mapping[str, str]) -> Account:
-        """V2's client-side credentials, which cover all of the form but the file."""
-        if "token" not in fields:
-            raise Refused(401, "Authorization is missing.")
-        signed, _, signature = fields["token"].rpartition(".")
-        head, payload = (json_object(unbase64(part, urlsafe=True)) for part in f"{signed}.".split(".")[:2])
-        account = self._find(public_key=head.get("kid"))
-        digest = hmac.digest(account.private_key.encode(), signed.encode(), "sha256")
-        # as text: other letters for the same bytes would be another token, that is not used up
-        if head.get("alg") != "HS256" or signature != base64.urlsafe_b64encode(digest).rstrip(b"=").decode():
-            raise Refused(400, "Your request contains invalid signature.")
-        use(account, fields["token"])
-        issued, expires = payload.pop("iat", None), payload.pop("exp", None)
-        if type(issued) is not int or type(expires) is not int or expires - issued > 3600 or expires <= self.now():
-            raise Refused(400, "Your request contains an expired or invalid token.")
-        form = {name: value for name, value in fields.items() if name not in ("file", "token")}
-        if form != {name: text(value) for name, value in payload.items()}:
-            raise Refused(400, "Your request does not match the token.")
-        return account
+        try:
+            private_key = base64.b64decode(credentials, validate=True).decode(errors="replace").partition(":")[0]
+        except ValueError:
+            raise Refused(401, "Your credentials cannot be read.") from None
+        for account in self.accounts.values():
+            if account.private_key == private_key:
+                return account
+        raise Refused(403, "Your account cannot be authenticated.")
 
     def _count(self, account: Account) -> None:
-        """Refuse the call if there were too many of late."""
+        """Refuse the call if there were too many recently."""
         if account.rate_limit is None:
             return
         now = self.now()
@@ -295,15 +247,14 @@ class FakeImageKit(FakeService):
 
     # -- uploads
 
-    def _upload(self, request: Request, by_form: Callable[[Mapping[str, str]], Account]) -> Answer:
+    def _upload(self, account: Account, request: Request) -> Answer:
         fields, files = form_of(request)
-        account = self._by_private_key(request) if "authorization" in request.headers else by_form(fields)
         if "file" not in files:
             raise Refused(400, "Missing `file` parameter for upload.")
         if not fields.get("fileName"):
             raise Refused(400, "Missing `fileName` parameter for upload.")
-        file = files["file"]._replace(filename=re.sub(r"[^A-Za-z0-9._-]", "_", fields["fileName"]))
-        accept(account, fields, file)
+        file = replace(files["file"], filename=re.sub(r"[^A-Za-z0-9._-]", "_", fields["fileName"]))
+        accept(account, file)
         path = self._save(account, fields, file)
         told = account.describe(path)
         asked = [name for name in fields.get("responseFields", "").split(",") if name in ON_REQUEST]
@@ -313,14 +264,14 @@ class FakeImageKit(FakeService):
 
     def _save(self, account: Account, fields: Mapping[str, str], upload: Upload) -> str:
         name, folder = upload.filename, re.sub(r"[^A-Za-z0-9/_-]", "_", fields.get("folder", "/"))
-        unique, replace = flag(fields, "useUniqueFileName", True), flag(fields, "overwriteFile", True)
+        unique, overwrite = flag(fields, "useUniqueFileName", True), flag(fields, "overwriteFile", True)
         private, metadata = flag(fields, "isPrivateFile", False), json_object(fields.get("customMetadata", "{}"))
         if unique:
             stem, dot = posixpath.splitext(name)
             name = f"{stem}_{secrets.token_urlsafe(7)}{dot}"
         path = "/".join(["", *filter(None, folder.split("/")), name])
         old, now = account.files.get(path), self.now()
-        if old and not replace:
+        if old and not overwrite:
             raise Refused(400, EXISTS)
         account.files[path] = StoredFile(
             file_id=old.file_id if old else secrets.token_hex(12),
@@ -416,7 +367,7 @@ class FakeImageKit(FakeService):
         return content(request, transform(account, file.data, transformation), kind, headers)
 
     def _is_signed(self, account: Account, url: str, query: Mapping[str, str]) -> bool | None:
-        """Whether the signature holds, or None if there is none."""
+        """Return whether the signature is valid, or ``None`` if there is none."""
         if "ik-s" not in query:
             return None
         path, _, rest = url.partition("?")
@@ -436,27 +387,11 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 ]
 
 
-# -- credentials
-
-
 def sign(private_key: str, message: str) -> str:
     return hmac.new(private_key.encode(), message.encode(), "sha1").hexdigest()
 
 
-def use(account: Account, token: str) -> None:
-    if token in account.used_tokens:
-        raise Refused(400, "A request with the same token was received before.")
-    account.used_tokens.add(token)
-
-
-def unbase64(value: str, urlsafe: bool = False) -> bytes:
-    try:
-        return base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_" if urlsafe else None, validate=True)
-    except ValueError:
-        raise Refused(400 if urlsafe else 401, "Your credentials cannot be read.") from None
-
-
-# -- what is in a request
+# -- requests
 
 
 def form_of(request: Request) -> tuple[dict[str, str], dict[str, Upload]]:
@@ -476,13 +411,6 @@ def json_object(value: str | bytes) -> dict[str, Any]:
     return found
 
 
-def text(value: Any) -> str:
-    """A value of a token as a form has it; objects have to be JSON text in both."""
-    if isinstance(value, list):
-        return ",".join(map(text, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def flag(fields: Mapping[str, str], name: str, default: bool) -> bool:
     value = fields.get(name, str(default).lower())
     if value not in ("true", "false"):
@@ -498,7 +426,7 @@ def number(query: Mapping[str, str], name: str, default: int, least: int, most: 
 
 
 def search_terms(query: Mapping[str, str]) -> list[Test]:
-    """What a row has to be, by searchQuery, or else by type, which searchQuery makes idle."""
+    """Return the conditions for a row: those of ``searchQuery``, or else ``type``, which ``searchQuery`` overrides."""
     search, kind = query.get("searchQuery"), query.get("type", "file")
     if search is None:
         if kind not in ("file", "folder", "all"):
@@ -514,29 +442,14 @@ def term_test(name: str, prefix: bool, value: str) -> Test:
     return lambda row: row[name].startswith(value) if prefix else row[name] == value
 
 
-def accept(account: Account, fields: Mapping[str, str], upload: Upload) -> None:
-    """Refuse a file that is empty, larger than the plan allows, or not as ``checks`` demands."""
-    size, mime = len(upload.data), sniff(upload.filename, upload.data)
-    kind = mime.partition("/")[0]
+def accept(account: Account, upload: Upload) -> None:
+    """Refuse a file that is empty or larger than the plan allows."""
+    size, kind = len(upload.data), sniff(upload.filename, upload.data).partition("/")[0]
     limit = account.max_bytes[kind if kind in ("image", "video") else "other"]
     if not size:
         raise Refused(400, "The file is empty")
     if size > limit:
         raise Refused(400, f"The file is larger than {limit} bytes, which is the limit of your plan.")
-    checks = re.split(r"\sAND\s", fields["checks"]) if "checks" in fields else []
-    if False in {check(term, size, mime) for term in checks}:  # a set, so that each is read
-        raise Refused(400, "Your request failed the checks")
-
-
-def check(term: str, size: int, mime: str) -> bool:
-    """One condition, such as ``"file.size" < "5mb"`` or ``"file.mime" : "image/"``."""
-    found = re.fullmatch(r'\s*"file\.(size|mime)"\s*([<>]=?|[=:])\s*"([^"]*)"\s*', term)
-    amount = re.fullmatch(r"(\d+(?:\.\d+)?)(b|kb|mb)?", found[3].lower()) if found else None
-    if found and amount and found[1] == "size" and found[2] in SIZE_CHECKS:
-        return SIZE_CHECKS[found[2]](size, float(amount[1]) * UNITS[amount[2] or ""])
-    if found and found[1] == "mime" and found[2] in MIME_CHECKS:
-        return MIME_CHECKS[found[2]](mime, found[3])
-    raise Refused(400, "Your request contains an invalid checks parameter.")
 
 
 # -- files
@@ -547,7 +460,7 @@ def extension(name: str) -> str:
 
 
 def sniff(name: str, data: bytes) -> str:
-    """The type of an image by its first bytes, of anything else by its name."""
+    """Return the type: of an image by its first bytes, of any other file by its name."""
     for magic, kind in MAGIC.items():
         if re.match(magic, data, re.DOTALL):
             return kind
@@ -556,7 +469,7 @@ def sniff(name: str, data: bytes) -> str:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """The path of the file in a URL below the endpoint, and the transformation in its path and query."""
+    """Return the path of the file in a URL below the endpoint, and the transformation in its path and query."""
     path, _, query = url.partition("?")
     steps = [part.removeprefix("tr=") for part in query.split("&") if part.startswith("tr=")]
     if path.startswith("tr:"):

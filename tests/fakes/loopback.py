@@ -1,4 +1,4 @@
-"""A server on loopback in a thread of its own, which ends with the ``with`` block."""
+"""A server on loopback that runs in a thread until the ``with`` block ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ L = TypeVar("L", bound="Loopback")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The requests of one connection; ``self.server.owner`` is the :class:`Loopback`."""
+    """Handles the requests of one connection. ``self.server.owner`` is the :class:`Loopback`."""
 
     protocol_version = "HTTP/1.1"
     timeout = 30
-    disable_nagle_algorithm = True  # head and body are two writes
+    disable_nagle_algorithm = True  # headers and body are written separately
     server: _Server
 
     def log_message(self, *_: Any) -> None:
@@ -23,7 +23,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Loopback:
-    """A context manager; :attr:`url` is its address."""
+    """A context manager. :attr:`url` is its address."""
 
     handler: ClassVar[type[Handler]]
 

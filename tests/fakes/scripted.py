@@ -1,9 +1,9 @@
-"""An S3 server on loopback that misbehaves as it is told, also as a man in the middle before the real one.
+"""An S3 server on loopback that misbehaves on demand, by itself or as a proxy of the real server.
 
     with ScriptedS3(in_turn(answer(503, "SlowDown"), forward(s3_server.url))) as fake:
         backend = S3Backend(endpoint_url=fake.url, …)
 
-A *behaviour* is a function that handles one request; :attr:`ScriptedS3.requests` is the log of what came in.
+A *behaviour* is a function that handles one request. :attr:`ScriptedS3.requests` is the log of the requests.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import contextlib
 import http.client
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from .loopback import Handler, Loopback
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Request:
     method: str
     path: str
     headers: Mapping[str, str]
@@ -27,7 +28,7 @@ class Request(NamedTuple):
 
 
 class Exchange(Handler):
-    """One request and its answer, after which the connection is closed."""
+    """Handles one request and closes the connection."""
 
     def behave(self) -> None:
         self.close_connection = True
@@ -37,7 +38,7 @@ class Exchange(Handler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = behave  # noqa: N815 - the names are http.server's
 
     def receive(self, part: float = 1) -> Request:
-        """Read the request's body, or the first ``part`` of it, and log the request."""
+        """Read the body of the request, or the first ``part`` of it, and log the request."""
         length = int(int(self.headers.get("Content-Length", 0)) * part)
         request = Request(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
         self.server.owner.requests.append(request)
@@ -60,7 +61,7 @@ Behaviour = Callable[[Exchange], None]
 
 
 class ScriptedS3(Loopback):
-    """A context manager; :attr:`url` is the endpoint."""
+    """A context manager. :attr:`url` is the endpoint."""
 
     handler = Exchange
 
@@ -71,7 +72,7 @@ class ScriptedS3(Loopback):
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """One for each request; the last for all that follow."""
+    """Use one behaviour for each request, and the last one for all that follow."""
     number = count()
     return lambda exchange: behaviours[min(next(number), len(behaviours) - 1)](exchange)
 
@@ -81,7 +82,7 @@ def where(matches: Callable[[Exchange], bool], behaviour: Behaviour, otherwise: 
 
 
 def answer(status: int, code: str = "", *, body: bytes = b"", **headers: str) -> Behaviour:
-    """``code`` is that of S3's XML for errors; ``x_amz_bucket_region="x"`` is the header ``x-amz-bucket-region``."""
+    """Answer with S3's XML for the error ``code``. The header ``x-amz-id-2`` is passed as ``x_amz_id_2``."""
     xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -93,7 +94,7 @@ def answer(status: int, code: str = "", *, body: bytes = b"", **headers: str) ->
 
 
 def close(*, after: float = 1) -> Behaviour:
-    """Hang up without an answer when this part of the request's body is read."""
+    """Close the connection without an answer when this part of the body has been read."""
 
     def behave(exchange: Exchange) -> None:
         exchange.receive(after)
@@ -108,7 +109,7 @@ def silent(exchange: Exchange) -> None:
 
 
 def drip(exchange: Exchange) -> None:
-    """An honest 404 that takes ten seconds, a byte at a time, so that no single read is slow."""
+    """Send a 404 byte by byte for ten seconds, so that no single read is slow."""
     exchange.receive()
     for byte in b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n":
         exchange.wfile.write(bytes([byte]))
@@ -117,7 +118,7 @@ def drip(exchange: Exchange) -> None:
 
 
 def half(body: bytes, *, then: Behaviour) -> Behaviour:
-    """A download that promises all of ``body`` and brings half; ``then`` is run on the open connection."""
+    """Promise the whole ``body`` and send half of it; then run ``then`` on the open connection."""
 
     def behave(exchange: Exchange) -> None:
         exchange.receive()
@@ -129,16 +130,17 @@ def half(body: bytes, *, then: Behaviour) -> Behaviour:
 
 
 def forward(url: str, *, flip: bool = False, lose_answer: bool = False) -> Behaviour:
-    """Pass the request on to the real server: with one bit of its body flipped, or without passing the answer back."""
+    """Pass the request on to the real server, with one bit of its body flipped, or without returning the answer."""
 
     def behave(exchange: Exchange) -> None:
-        method, path, headers, body = exchange.receive()
+        request = exchange.receive()
+        method, body = request.method, request.body
         if flip and body:
             body = body[:-1] + bytes([body[-1] ^ 1])
-        kept = {name: value for name, value in headers.items() if name not in {"Expect", "Connection"}}
+        kept = {name: value for name, value in request.headers.items() if name not in {"Expect", "Connection"}}
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
         with contextlib.closing(connection):
-            connection.request(method, path, body, kept)
+            connection.request(method, request.path, body, kept)
             response = connection.getresponse()
             content = response.read()
         if lose_answer:

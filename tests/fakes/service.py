@@ -1,10 +1,10 @@
-"""The ground that fakes of services stand on: a real HTTP server on loopback, a log, and faults on demand.
+"""The base of the fakes of services: a real HTTP server on loopback, a log of requests, and faults on demand.
 
     with FakeCloudinary() as fake:
-        fake.fail(lost, on="POST")          # the next POST is done, and its answer gets lost
+        fake.fail(lost, on="POST")          # the next POST is executed, but its answer is lost
         fake.fail(status(503), on="/upload", times=2)
 
-A subclass implements :meth:`FakeService.handle`, and checks what the service checks.
+A subclass implements :meth:`FakeService.handle`, with all checks of the service.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from multipart import MultipartParser, parse_options_header
@@ -27,17 +28,19 @@ from multipart import MultipartParser, parse_options_header
 from .loopback import Handler, Loopback
 
 
-class Upload(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Upload:
     """A file in a form."""
 
     filename: str
     data: bytes
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Request:
     method: str
-    target: str  # as it came in
-    headers: Mapping[str, str]  # names in small letters
+    target: str  # as it was received
+    headers: Mapping[str, str]  # with names in lower case
     body: bytes
 
     @property
@@ -49,12 +52,12 @@ class Request(NamedTuple):
         return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
     def form(self) -> tuple[dict[str, str], dict[str, Upload]]:
-        """The fields and the files of a form, or of a JSON object; ``a[]`` comes as ``a``, joined by commas."""
+        """Return the fields and files of a form or a JSON object. The values of ``a[]`` are joined by commas."""
         kind, options = parse_options_header(self.headers.get("content-type", ""))
         pairs: list[tuple[str, str]] = []
         files: dict[str, Upload] = {}
         if kind == "multipart/form-data":
-            limits = {"memory_limit": 1 << 29, "spool_limit": 1 << 29}  # no temporary files, which nobody would close
+            limits = {"memory_limit": 1 << 29, "spool_limit": 1 << 29}  # no temporary files: nothing would close them
             for part in MultipartParser(io.BytesIO(self.body), options["boundary"], **limits):
                 if part.filename is None:
                     pairs.append((part.name, part.value))
@@ -73,10 +76,11 @@ class Request(NamedTuple):
         return fields, files
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def json(cls, status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
@@ -88,7 +92,7 @@ Fault = Callable[["FakeService", Request], "Answer | None"]  # None: the connect
 
 
 class _Exchange(Handler):
-    """The requests of one connection, which is kept open between them."""
+    """Handles the requests of one connection, which stays open between them."""
 
     def behave(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -136,7 +140,7 @@ class _Exchange(Handler):
 
 
 class FakeService(Loopback, ABC):
-    """A context manager; :attr:`url` is its address, :attr:`requests` the log of what came in."""
+    """A context manager. :attr:`url` is its address; :attr:`requests` is the log of the requests."""
 
     handler = _Exchange
 
@@ -148,10 +152,10 @@ class FakeService(Loopback, ABC):
 
     @abstractmethod
     def handle(self, request: Request) -> Answer:
-        """Do what the service does, and answer as it does."""
+        """Execute a request and answer it as the service does."""
 
     def fail(self, fault: Fault, *, on: str = "", times: int = 1) -> None:
-        """Let the next ``times`` requests whose ``METHOD target`` contains ``on`` go wrong."""
+        """Make the next ``times`` requests fail whose ``METHOD target`` contains ``on``."""
         with self.lock:
             self._faults.append((on, fault, times))
 
@@ -173,13 +177,13 @@ class FakeService(Loopback, ABC):
 
 
 def status(code: int, message: str = "scripted", headers: Mapping[str, str] | None = None) -> Fault:
-    """An error of that status in place of an answer; nothing is done."""
-    body = {"error": {"message": message}, "message": message}  # as Cloudinary and as ImageKit say it
+    """Answer with an error of this status; execute nothing."""
+    body = {"error": {"message": message}, "message": message}  # as Cloudinary and as ImageKit write it
     return lambda service, request: Answer.json(code, body, headers)
 
 
 def done_but(code: int, message: str = "scripted") -> Fault:
-    """What was asked is done, and an error is the answer."""
+    """Execute the request, and answer with an error."""
 
     def fault(service: FakeService, request: Request) -> Answer | None:
         service.handle(request)
@@ -189,40 +193,40 @@ def done_but(code: int, message: str = "scripted") -> Fault:
 
 
 def lost(service: FakeService, request: Request) -> None:
-    """What was asked is done, and the answer gets lost."""
+    """Execute the request, and lose the answer."""
     service.handle(request)
 
 
 def hang_up(service: FakeService, request: Request) -> None:
-    """Nothing is done, and the connection is closed."""
+    """Execute nothing, and close the connection."""
 
 
 def silent(service: FakeService, request: Request) -> None:
-    """No answer, for as long as anybody waits."""
+    """Never answer."""
     service.stopping.wait(30)
 
 
 def not_json(service: FakeService, request: Request) -> Answer:
-    """What a proxy in between says."""
+    """Answer as a proxy does that asks for a login."""
     return Answer(200, b"<html><body>Please log in to this network</body></html>", {"Content-Type": "text/html"})
 
 
 def drip(service: FakeService, request: Request) -> Answer:
-    """An honest answer whose bytes come so slowly that no single read is slow: about ten seconds."""
+    """Send an answer byte by byte for about ten seconds, so that no single read is slow."""
     return Answer(200, b"{}".ljust(45), {"X-Drip": "0.22"})
 
 
 def cut(service: FakeService, request: Request) -> Answer:
-    """A download that promises all and brings half."""
+    """Promise the whole body and send half of it."""
     answer = service.handle(request)
-    return answer._replace(headers={**answer.headers, "X-Cut": "1"})
+    return replace(answer, headers={**answer.headers, "X-Cut": "1"})
 
 
-# -- what services have in common
+# -- files
 
 
 def content(request: Request, data: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """A file, or the range of it that was asked for (RFC 9110)."""
+    """Answer with a file, or with the range of it that was asked for (RFC 9110)."""
     base = {"Content-Type": content_type, "Accept-Ranges": "bytes", **(headers or {})}
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
     if not found or not (found[1] or found[2]):

@@ -1,4 +1,4 @@
-"""That the fake is one: the real SDK works with it, and what the service refuses is refused."""
+"""The fake of Cloudinary behaves as Cloudinary does: its SDK works with it, and it refuses what Cloudinary refuses."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def post(fake: FakeCloudinary, path: str, fields: dict[str, str]) -> tuple[int, 
 
 
 def delivery(fake: FakeCloudinary, source: str, **more: Any) -> str:
-    """The URL that the SDK makes, on the fake's host."""
+    """Return the URL that the SDK makes, on the host of the fake."""
     host = urlsplit(fake.url).netloc
     url = utils.cloudinary_url(source, cloud_name="demo", api_secret="secret", secure=False, cname=host, **more)[0]
     return str(url)
 
 
-def test_an_upload_is_described_and_delivered_as_it_was_sent(fake: FakeCloudinary, options: Options) -> None:
+def test_an_upload_is_described_and_delivered_unchanged(fake: FakeCloudinary, options: Options) -> None:
     said = uploader.upload(PNG, public_id="a/ü", context={"key": "a|b=c", "n": "1"}, tags=["x", "y"], **options)
     expected = {"public_id": "a/ü", "format": "png", "resource_type": "image", "type": "upload", "bytes": len(PNG)}
     assert expected.items() <= said.items()
@@ -88,7 +88,7 @@ def test_an_upload_is_described_and_delivered_as_it_was_sent(fake: FakeCloudinar
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
-def test_both_algorithms_sign_and_an_ampersand_does_not_pass_for_a_field(
+def test_both_algorithms_sign_and_an_ampersand_cannot_begin_a_field(
     algorithm: str, account: Account, options: Options
 ) -> None:
     said = uploader.upload(PNG, public_id="a", context="k=1&tags=x", signature_algorithm=algorithm, **options)
@@ -99,7 +99,7 @@ def test_both_algorithms_sign_and_an_ampersand_does_not_pass_for_a_field(
         uploader.upload(PNG, public_id="a", context="k=1&tags=x", signature_version=1, **options)
 
 
-def test_a_call_that_is_not_signed_or_signed_wrongly_changes_nothing(
+def test_a_call_without_a_valid_signature_changes_nothing(
     fake: FakeCloudinary, account: Account, options: Options
 ) -> None:
     uploader.upload(PNG, public_id="a", **options)
@@ -119,13 +119,13 @@ def test_a_call_that_is_not_signed_or_signed_wrongly_changes_nothing(
     assert not account.assets
 
 
-def test_what_was_signed_over_an_hour_ago_is_stale(fake: FakeCloudinary, options: Options) -> None:
+def test_a_signature_older_than_an_hour_is_stale(fake: FakeCloudinary, options: Options) -> None:
     fake.now = lambda: time.time() + 3700
     with pytest.raises(exceptions.BadRequest, match=r"Stale request - reported time is .* more than 1 hour ago"):
         uploader.upload(PNG, public_id="a", **options)
 
 
-def test_another_account_s_key_or_secret_does_not_open_this_one(fake: FakeCloudinary, options: Options) -> None:
+def test_credentials_of_another_account_are_refused(fake: FakeCloudinary, options: Options) -> None:
     fake.add(cloud="other", api_key="k2", api_secret="s2")
     with pytest.raises(exceptions.AuthorizationRequired):
         uploader.upload(PNG, **{**options, "cloud_name": "other"})
@@ -177,16 +177,16 @@ def test_forbidden_ids_are_refused(public_id: str, options: Options) -> None:
     ("asked", "stored"),
     [(" /a/b/ ", "a/b"), ("a b", "a_b"), ("a,(b)", "a__b_"), ("v1", "v1"), ("ключ-1_.x", "ключ-1_.x")],
 )
-def test_special_signs_are_rewritten_and_ends_are_trimmed(asked: str, stored: str, options: Options) -> None:
+def test_special_characters_are_rewritten_and_ends_are_trimmed(asked: str, stored: str, options: Options) -> None:
     assert uploader.upload(PNG, public_id=asked, **options)["public_id"] == stored
 
 
-def test_a_raw_file_without_an_id_takes_the_extension_of_its_name(options: Options) -> None:
+def test_a_raw_file_without_an_id_gets_the_extension_of_its_name(options: Options) -> None:
     assert uploader.upload(b"x", resource_type="raw", filename="n.txt", **options)["public_id"].endswith(".txt")
     assert "." not in uploader.upload(b"x", resource_type="raw", **options)["public_id"]
 
 
-def test_without_overwrite_the_first_of_many_at_once_wins(account: Account, options: Options) -> None:
+def test_without_overwrite_the_first_of_several_simultaneous_uploads_wins(account: Account, options: Options) -> None:
     def upload(number: int) -> Options:
         context = {"n": str(number)}
         said = uploader.upload(PNG + bytes(number), public_id="a", overwrite=False, context=context, **options)
@@ -215,7 +215,7 @@ def chunk(data: bytes, start: int, total: int, options: Options, **more: Any) ->
     return dict(uploader.upload(data, http_headers=headers, public_id="big", resource_type="raw", **more, **options))
 
 
-def test_upload_large_of_the_sdk_comes_together(account: Account, options: Options) -> None:
+def test_the_chunks_of_upload_large_become_one_file(account: Account, options: Options) -> None:
     data = bytes(range(256)) * 40_000
     more = {"public_id": "big.bin", "resource_type": "raw", "chunk_size": 5_000_000}
     said = uploader.upload_large(io.BytesIO(data), **more, **options)
@@ -223,7 +223,7 @@ def test_upload_large_of_the_sdk_comes_together(account: Account, options: Optio
     assert account.assets["raw", "upload", "big.bin"].data == data
 
 
-def test_chunks_may_come_in_any_order_and_again(fake: FakeCloudinary, account: Account, options: Options) -> None:
+def test_chunks_may_arrive_in_any_order_and_twice(fake: FakeCloudinary, account: Account, options: Options) -> None:
     first, last = b"1" * 5_000_000, b"2" * 9
     total = len(first) + len(last)
     partial = chunk(last, len(first), total, options)
@@ -236,7 +236,7 @@ def test_chunks_may_come_in_any_order_and_again(fake: FakeCloudinary, account: A
     assert (again["asset_id"], again.get("existing")) == (said["asset_id"], None)
 
 
-def test_chunks_that_are_small_or_of_too_much_are_refused(account: Account, options: Options) -> None:
+def test_small_chunks_and_chunks_of_files_that_are_too_large_are_refused(account: Account, options: Options) -> None:
     with pytest.raises(exceptions.BadRequest, match=r"All parts except EOF-chunk must be larger than 5mb"):
         chunk(b"1" * 4_999_999, 0, 5_000_001, options)
     with pytest.raises(exceptions.BadRequest, match=r"Got 10485761. Maximum is 10485760."):
@@ -244,7 +244,7 @@ def test_chunks_that_are_small_or_of_too_much_are_refused(account: Account, opti
     assert not account.chunks
 
 
-def test_destroy_explicit_and_rename_know_what_is_there(account: Account, options: Options) -> None:
+def test_destroy_explicit_and_rename_tell_whether_a_file_exists(account: Account, options: Options) -> None:
     uploader.upload(PNG, public_id="a", context={"k": "v"}, **options)
     uploader.upload(PNG, public_id="b", **options)
     said = uploader.explicit("a", type="upload", **options)
@@ -290,7 +290,7 @@ def test_the_admin_api_finds_lists_and_deletes(account: Account, options: Option
     assert set(account.assets) == {("raw", "private", "g.txt")}
 
 
-def test_the_account_tells_its_folder_mode_and_limits(account: Account, options: Options) -> None:
+def test_the_account_reports_its_folder_mode_and_limits(account: Account, options: Options) -> None:
     assert api.ping(**options)["status"] == "ok"
     assert api.config(settings=True, **options)["settings"]["folder_mode"] == "dynamic"
     assert api.usage(**options)["media_limits"]["raw_max_size_bytes"] == 10_485_760
@@ -313,7 +313,7 @@ def test_the_admin_api_has_an_hourly_limit_and_the_upload_api_none(
     assert api.ping(**options)["status"] == "ok"
 
 
-def test_the_extension_of_an_image_is_a_wish_and_that_of_a_raw_file_is_its_name(
+def test_the_extension_of_an_image_converts_it_and_that_of_a_raw_file_belongs_to_its_name(
     fake: FakeCloudinary, options: Options
 ) -> None:
     uploader.upload(JPG, public_id="f/a", **options)
@@ -339,13 +339,13 @@ def test_ranges_and_head_are_served(fake: FakeCloudinary, options: Options) -> N
     assert (status, headers["Content-Length"], headers["Content-Type"], body) == (200, "10", "text/plain", b"")
 
 
-def test_transformations_derive_and_attachments_do_not(fake: FakeCloudinary, options: Options) -> None:
+def test_transformations_change_the_file_and_attachments_do_not(fake: FakeCloudinary, options: Options) -> None:
     uploader.upload(SVG, public_id="ab_c/a", **options)
     steps = [{"width": 20, "height": 20, "crop": "fill"}, {"quality": "auto"}]
     assert get(delivery(fake, "ab_c/a", transformation=steps))[2] == b"derived c_fill,h_20,w_20/q_auto: " + SVG
     status, headers, body = get(delivery(fake, "ab_c/a", flags="attachment"))
     assert (status, headers["Content-Disposition"], body) == (200, "attachment", SVG)
-    assert get(f"{fake.url}/demo/image/upload/ab_c/a")[0] == 404, "a folder was not read as a transformation"
+    assert get(f"{fake.url}/demo/image/upload/ab_c/a")[0] == 404, "expected: the folder is read as a transformation"
     assert get(f"{fake.url}/demo/image/upload/v1/ab_c/a")[2] == SVG
     uploader.upload(b"x", public_id="a", resource_type="raw", **options)
     assert get(delivery(fake, "a", resource_type="raw", width=20, crop="fill"))[0] == 400
@@ -374,7 +374,7 @@ def test_authenticated_files_need_a_signature_and_private_ones_for_the_original(
     assert get(url("upload"))[0] == 404
 
 
-def test_pdf_and_zip_are_delivered_by_the_download_endpoint_alone(fake: FakeCloudinary, options: Options) -> None:
+def test_pdf_and_zip_are_delivered_only_by_the_download_endpoint(fake: FakeCloudinary, options: Options) -> None:
     uploader.upload(PDF, public_id="a", **options)
     uploader.upload(b"PK", public_id="f/ü.zip", resource_type="raw", **options)
     for url in (delivery(fake, "a.pdf", sign_url=True), delivery(fake, "f/ü.zip", resource_type="raw")):
@@ -407,7 +407,9 @@ def test_a_download_needs_its_signature_and_expires(fake: FakeCloudinary, option
     assert get(url)[0] == 401
 
 
-def test_a_lost_answer_leaves_the_upload_done(fake: FakeCloudinary, account: Account, options: Options) -> None:
+def test_an_upload_is_stored_even_if_its_answer_is_lost(
+    fake: FakeCloudinary, account: Account, options: Options
+) -> None:
     fake.fail(lost, on="POST", times=9)
     with pytest.raises(exceptions.Error, match=r"Unexpected error"):
         uploader.upload(PNG, public_id="a", overwrite=False, **options)

@@ -1,23 +1,30 @@
-"""What is known of a service that speaks S3 by the host of its endpoint.
+"""What the host of an endpoint tells about the S3 service behind it.
 
-From the vendors' own pages, read 2026-11. A host that is not here is addressed by path, as MinIO wants it.
+From the vendors' own pages, read in November 2026. For a host that is not in the table, buckets are addressed by path,
+as MinIO expects.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 
-class Service(NamedTuple):
-    """``virtual``: buckets are addressed by host name. ``region``: the one to sign for, where the host decides it."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that speaks S3.
+
+    :attr:`virtual`  whether buckets are addressed by host name (``bucket.host``) instead of by path (``host/bucket``)
+    :attr:`region`   the region to sign for, if the host determines it
+    """
 
     virtual: bool
     region: str | None
 
 
-# Host, whether buckets are addressed by host name, and the region: by the host's first group, or this, "" for any.
+# For each pattern of a host: whether buckets are addressed by host name, and the region. ``None``: the region is the
+# first group of the pattern. An empty text: the host does not determine the region.
 _HOSTS: tuple[tuple[str, bool, str | None], ...] = (
     (r"s3\.amazonaws\.com", True, ""),
     (r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", True, None),
@@ -30,7 +37,7 @@ _HOSTS: tuple[tuple[str, bool, str | None], ...] = (
 
 
 def find(endpoint_url: str) -> Service | None:
-    """The service at this endpoint, or ``None`` if the host is not known."""
+    """Return the service at an endpoint, or ``None`` if the host is not known."""
     host = urlsplit(endpoint_url).hostname or ""
     for pattern, virtual, region in _HOSTS:
         found = re.fullmatch(pattern, host)
@@ -40,7 +47,7 @@ def find(endpoint_url: str) -> Service | None:
 
 
 def aws_endpoint(region: str) -> str:
-    """Amazon's own endpoint of a region, in its partition's domain."""
+    """Return Amazon's own endpoint for a region, in the domain of the region's partition."""
     domain = "amazonaws.com"
     if region.startswith("cn-"):
         domain = "amazonaws.com.cn"
