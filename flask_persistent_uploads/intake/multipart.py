@@ -1,8 +1,8 @@
-"""The form parser: strict and byte-exact, laid over an app's request class by :func:`strict`.
+"""The form parser: strict and byte-exact, added to an app's request class by :func:`strict`.
 
 Werkzeug's own parser can append a stray ``\\r`` to the last file (https://github.com/pallets/werkzeug/issues/3285), and
-turns a body that broke off into an empty form that looks like success. This one stands on the ``multipart`` library:
-what cannot be read to its last boundary is a 400 (RFC 7578, RFC 2046 section 5.1).
+it turns a body that was cut off into an empty form, which looks like success. This parser uses the ``multipart``
+library. A body that cannot be read to its last boundary is a 400 (RFC 7578, RFC 2046 section 5.1).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from werkzeug.formparser import FormDataParser, default_stream_factory
 from werkzeug.http import parse_options_header
 
 from ..errors import BackendFull, BackendUnavailable, UploadMalformed, UploadRejected, UploadTooLarge
-from .validation import display_name, human_size
+from ..text import format_bytes
+from .validation import display_name, too_large, too_many
 
 _PIECE = 128 << 10  # bytes read from the socket at once
 _MEMORY = 1 << 19  # bytes of files that one request keeps in memory; the rest goes to temporary files
@@ -39,7 +40,7 @@ class StrictRequest(Request):
 
     def make_form_data_parser(self) -> FormDataParser:
         if self.method not in _WITH_BODY and not self.content_length:
-            return super().make_form_data_parser()  # a header that a client sends with every request, and no body
+            return super().make_form_data_parser()  # some clients send the content type without a body
         overridden = type(self)._get_file_stream is not Request._get_file_stream
         return StrictFormDataParser(
             self._get_file_stream if overridden else None,
@@ -53,7 +54,11 @@ class StrictRequest(Request):
 
 
 def strict(request_class: type[Request], *, max_size: int, max_files: int) -> type[Request]:
-    """``request_class`` with the strict parser, and with at least these limits for all files of a form."""
+    """Return ``request_class`` with the strict parser.
+
+    ``max_size`` (bytes) limits each file and ``max_files`` their number. For a class that is strict already, the
+    larger limits count.
+    """
     bases: tuple[type[Request], ...] = (StrictRequest, request_class)
     if issubclass(request_class, StrictRequest):
         bases = (request_class,)
@@ -64,10 +69,10 @@ def strict(request_class: type[Request], *, max_size: int, max_files: int) -> ty
 
 
 class StrictFormDataParser(FormDataParser):
-    """Parses ``multipart/form-data`` with the ``multipart`` library; the rest is Werkzeug's.
+    """Parses ``multipart/form-data`` with the ``multipart`` library, and other forms as Werkzeug does.
 
-    Raises :class:`UploadMalformed` (400) for what is incomplete or malformed, and :class:`UploadTooLarge` (413) beyond
-    Flask's own limits or the extension's, as soon as they are passed.
+    Raises ``UploadMalformed`` (400) for an incomplete or malformed form, and ``UploadTooLarge`` (413) as soon as one of
+    Flask's limits or the extension's is passed.
     """
 
     def __init__(self, *args: Any, max_size: int, max_files: int, **options: Any) -> None:
@@ -79,7 +84,7 @@ class StrictFormDataParser(FormDataParser):
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]
     ) -> tuple[IO[bytes], MultiDict[str, str], MultiDict[str, FileStorage]]:
         form = _Form(self, content_length)
-        with _errors():
+        with _translated_errors():
             try:
                 _feed(form, stream.read, options.get("boundary", ""))
             except BaseException:
@@ -89,26 +94,32 @@ class StrictFormDataParser(FormDataParser):
 
 
 def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
-    """Read the body to its end, and hand what the parser finds in it to ``form``.
+    """Read the body to its end and pass what the parser finds to ``form``.
 
-    A part without a body may end where its head does (RFC 2046, the grammar of "body-part"), as Werkzeug's test client
-    sends an empty file. The parser wants a line break more there, and is given it.
+    An empty part may consist of its header alone, with one empty line before the next boundary (RFC 2046, section
+    5.1.1, "body-part"). Werkzeug's test client sends empty files like this:
+
+        Content-Disposition: form-data; name="photo"; filename=""
+        <empty line>
+        --boundary
+
+    The parser requires a second empty line, because it expects a body, even an empty one. So if a boundary directly
+    follows a header, a line break is inserted.
     """
-    # Not in the parser's own strict mode: that one refuses the line break behind the last boundary where it happens
-    # to come with the next piece.
+    # Not in the parser's strict mode, which refuses the line break after the last boundary if it arrives separately.
     with PushMultipartParser(boundary) as parser:
-        bodiless = b"\r\n\r\n--" + parser.boundary
-        held = b""
+        empty_part = b"\r\n\r\n--" + parser.boundary
+        held = b""  # the end of the last piece, if an empty part may begin there
         while not parser.closed:
             piece = read(_PIECE)
             data = held + piece
             start = 0
-            while (at := data.find(bodiless, start)) >= 0:
-                form.receive(parser.parse(data[start : at + 2]))
-                start = at + 2
-                if form.in_head:
+            while (found := data.find(empty_part, start)) >= 0:
+                form.receive(parser.parse(data[start : found + 2]))
+                start = found + 2
+                if form.in_header:
                     form.receive(parser.parse(b"\r\n"))
-            end = _begun(bodiless, data) if piece else len(data)
+            end = _start_of_match(empty_part, data) if piece else len(data)
             held = data[end:]
             if start < end:
                 form.receive(parser.parse(data[start:end] if start or held else data))
@@ -116,8 +127,8 @@ def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
                 parser.close()
 
 
-def _begun(pattern: bytes, data: bytes) -> int:
-    """Where a ``pattern`` begins that the end of ``data`` may have cut; ``len(data)`` if nowhere."""
+def _start_of_match(pattern: bytes, data: bytes) -> int:
+    """Return the position from which ``data`` ends like ``pattern`` begins; ``len(data)`` if there is none."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0 and not pattern.startswith(data[at:]):
         at = data.find(pattern[:1], at + 1)
@@ -125,53 +136,54 @@ def _begun(pattern: bytes, data: bytes) -> int:
 
 
 class _Form:
-    """What was received so far, and the part that is being received."""
+    """The fields and files received so far, and the part that is being received."""
 
     def __init__(self, limits: StrictFormDataParser, content_length: int | None) -> None:
         self.fields: list[tuple[str, str]] = []
         self.files: list[tuple[str, FileStorage]] = []
+        #: Whether the header of the next part is being received.
+        self.in_header = True
         self._limits = limits
         self._content_length = content_length
         self._parts = 0
         self._memory = _MEMORY
         self._part: Any = None
-        self.in_head = True
         self._target: IO[bytes] = io.BytesIO()
-        self._limit = 0
+        self._max_size = 0
 
     def receive(self, events: Iterator[Any]) -> None:
-        """Take what the parser found: the head of a part, pieces of its content, and ``None`` for its end."""
+        """Take the parser's events: the header of a part, pieces of its body, and ``None`` for its end."""
         for event in events:
             if event is None:
-                self._end()
+                self._end_part()
             elif isinstance(event, (bytes, bytearray)):
-                if self._part.bytes_received > self._limit:
+                if self._part.bytes_received > self._max_size:
                     raise self._too_large()
                 self._target.write(event)
             else:
-                self._begin(event)
+                self._begin_part(event)
 
     def close(self) -> None:
         for _, file in self.files:
             file.close()
         self._target.close()
 
-    def _begin(self, part: Any) -> None:
-        self.in_head = False
+    def _begin_part(self, part: Any) -> None:
+        self.in_header = False
         self._parts += 1
         if self._limits.max_form_parts is not None and self._parts > self._limits.max_form_parts:
-            raise UploadTooLarge(f"The form has too many parts; at most {self._limits.max_form_parts} are allowed.")
+            raise UploadTooLarge(f"The form has too many parts. At most {self._limits.max_form_parts} are allowed.")
         self._part = part
         if part.filename is None:
-            part.filename = _other_filename(part["Content-Disposition"])
+            part.filename = _other_filename(part)
         if part.filename is None:
             allowed = self._limits.max_form_memory_size
-            self._limit = allowed if allowed is not None else 1 << 62
+            self._max_size = allowed if allowed is not None else 1 << 62
             self._target = io.BytesIO()
             return
         if part.filename and sum(bool(file.filename) for _, file in self.files) >= self._limits.max_files:
-            raise UploadTooLarge(f"There are too many files; at most {self._limits.max_files} at once are allowed.")
-        self._limit = self._limits.max_size
+            raise too_many(self._limits.max_files)
+        self._max_size = self._limits.max_size
         self._target = self._new_file(part)
 
     def _new_file(self, part: Any) -> IO[bytes]:
@@ -185,8 +197,8 @@ class _Form:
         # At least 1: for SpooledTemporaryFile 0 means that nothing ever goes to disk.
         return cast("IO[bytes]", SpooledTemporaryFile(max_size=max(1, self._memory), mode="w+b"))
 
-    def _end(self) -> None:
-        self.in_head = True
+    def _end_part(self) -> None:
+        self.in_header = True
         part, target = self._part, self._target
         if part.filename is None:
             charset = (part.charset or "").lower()
@@ -202,46 +214,46 @@ class _Form:
 
     def _too_large(self) -> UploadTooLarge:
         part = self._part
-        if part.filename is None:
-            return UploadTooLarge(
-                f"The field '{part.name}' is too long; at most {human_size(self._limit)} are allowed."
-            )
-        name = display_name(part.filename)
-        return UploadTooLarge(
-            f"'{name}' is too large; at most {human_size(self._limit)} a file are allowed.",
-            field=part.name,
-            filename=name,
-        )
+        if part.filename is not None:
+            return too_large(display_name(part.filename), self._max_size, part.name)
+        message = f"The field '{part.name}' is too long. It may have at most {format_bytes(self._max_size)}."
+        return UploadTooLarge(message, field=part.name)
 
 
-def _other_filename(disposition: str) -> str | None:
-    """A file name in a spelling that the parser passes over, as ``filename*=`` (RFC 5987); ``None`` for a field."""
+def _other_filename(part: Any) -> str | None:
+    """Return a filename in a form that the parser does not read, such as ``filename*=`` (RFC 5987).
+
+    Returns ``None`` if the part is a field.
+    """
+    disposition = part["Content-Disposition"]
     if not re.search(r";\s*filename", re.sub(r'"(?:\\.|[^"\\])*"', '""', disposition)):
         return None
     filename = parse_options_header(disposition)[1].get("filename")
     if filename is None:
-        raise UploadMalformed("A file of the form has a name that cannot be read.")
+        raise UploadMalformed(f"The name of the file in '{part.name}' cannot be read.", field=part.name)
     return filename
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """What goes wrong while a form is read, as the status that says so."""
+def _translated_errors() -> Iterator[None]:
+    """Translate errors of the parser, of Werkzeug and of the system into HTTP errors."""
     try:
         yield
     except ParserLimitReached as error:
-        raise UploadMalformed("The head of a part of the form is too long, as a file name may be.") from error
+        raise UploadMalformed("The header of a form part is too long. A file name may be too long.") from error
     except (ValueError, ClientDisconnected) as error:
-        raise UploadMalformed(
-            "The form is incomplete or malformed; nothing of it was kept. Please send it again."
-        ) from error
+        message = "The form is incomplete or malformed. Nothing was stored. Please send it again."
+        raise UploadMalformed(message) from error
     except UploadRejected:
         raise
     except RequestEntityTooLarge as error:
         raise UploadTooLarge("The request is too large.") from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise BackendFull("The disk for temporary files is full; nothing was stored.") from error
+            message = "The disk for temporary files is full. Nothing was stored."
+            raise BackendFull(message, remedy="Free space there, or set TMPDIR to another folder.") from error
         if error.errno in {errno.EMFILE, errno.ENFILE}:
-            raise BackendUnavailable("Too many files are open now; nothing was stored.") from error
-        raise UploadMalformed("The form broke off; nothing of it was kept. Please send it again.") from error
+            message = "Too many files are open. Nothing was stored."
+            remedy = "Raise the limit for open files (ulimit -n)."
+            raise BackendUnavailable(message, remedy=remedy, nothing_stored=True) from error
+        raise UploadMalformed("The form was cut off. Nothing was stored. Please send it again.") from error

@@ -1,6 +1,6 @@
-"""What is known of a file before it is stored: its size, its type, and whether both are allowed.
+"""Checks a file before it is stored: its size, its type, and whether both are allowed.
 
-The client's own word, the ``Content-Type`` of the part, is never asked.
+The ``Content-Type`` that the client sends with a part is never used.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import puremagic
 
 from .. import content_types
 from ..errors import TypeNotAllowed, UploadTooLarge
+from ..text import format_bytes
 
-_LONGEST_NAME = 255  # bytes
-_HEAD = 4096  # bytes that the type is told by
+_MAX_NAME = 255  # bytes
+_HEAD = 4096  # bytes that are read to detect the type
 
-# Types that their first bytes prove, each with the extension of its new keys. Where more than one is recognised the
-# earlier counts: an AVIF is an MP4 container too. A container such as ZIP proves nothing, a DOCX is one as well.
+# Types that the first bytes of a file prove, each with the extension for new keys. If the bytes match several types,
+# the first one here counts: an AVIF is an MP4 container too. A ZIP container proves nothing: a DOCX is one as well.
 _PROVEN = {
     "image/avif": "avif",
     "image/heic": "heic",
@@ -41,8 +42,9 @@ _PROVEN = {
     "audio/mpeg": "mp3",
     "audio/wav": "wav",
 }
-_SAME = {"audio/x-wav": "audio/wav", "audio/wave": "audio/wav", "application/ogg": "audio/ogg"}
-# Two containers say by a name of four bytes what they hold, which the library knows in part.
+# Other names that puremagic uses for these types.
+_ALIASES = {"audio/x-wav": "audio/wav", "audio/wave": "audio/wav", "application/ogg": "audio/ogg"}
+# Two kinds of container name their content in four bytes. puremagic knows only some of these names.
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 _BRANDS = {
     b"avif": "image/avif",
@@ -56,14 +58,15 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _MP4_BRANDS = (b"iso", b"mp4", b"3gp", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
-# What the other provable types begin with: to ask the library costs 0.2 ms, which most files need not pay.
+# The first bytes of the remaining provable types. puremagic takes 0.2 ms, so it is asked only about these.
 _FIRST_BYTES = {b"\xff", b"\x89", b"G", b"I", b"M", b"%", b"\x1a", b"O"}
-_ALIKE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
+# Types whose bytes may look the same. The extension decides between them.
+_INTERCHANGEABLE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A file that may be stored. ``extension`` is the one for its new key, without a dot, empty for none."""
+    """A file that may be stored. ``extension`` is the one for its new key, without a dot; it may be empty."""
 
     filename: str
     content_type: str
@@ -74,30 +77,39 @@ class Inspected:
 def inspect(
     stream: IO[bytes], filename: str, *, allow: Sequence[str] = (), max_size: int, field: str | None = None
 ) -> Inspected:
-    """Look at a file and leave the stream at its start.
+    """Check a file and leave the stream at its start.
 
-    ``allow``: types such as ``image/*``, ``application/pdf``, ``.csv``; none means any. A wildcard of image, audio or
-    video matches only what the bytes prove. Raises :class:`UploadTooLarge` or :class:`TypeNotAllowed`.
+    ``allow`` holds types such as ``image/*``, ``application/pdf`` and ``.csv``; if it is empty, every type is allowed.
+    The wildcards for image, audio and video match only what the bytes prove. Raises ``UploadTooLarge`` or
+    ``TypeNotAllowed``.
     """
     name = display_name(filename)
     size = stream.seek(0, io.SEEK_END) or stream.tell()
     stream.seek(0)
     if size > max_size:
-        raise UploadTooLarge(
-            f"'{name}' is too large; at most {human_size(max_size)} a file are allowed.", field=field, filename=name
-        )
+        raise too_large(name, max_size, field)
     proven = sniff(stream.read(_HEAD))
     stream.seek(0)
-    content_type, extension = _agreed(name, proven)
+    content_type, extension = _resolve_type(name, proven)
     if allow and not any(_matches(pattern, content_type, proven, name) for pattern in allow):
-        raise TypeNotAllowed(
-            f"'{name}' is not of a type that is allowed here: {', '.join(allow)}.", field=field, filename=name
-        )
+        message = f"The type of '{name}' is not allowed. Allowed types: {', '.join(allow)}."
+        raise TypeNotAllowed(message, field=field, filename=name)
     return Inspected(name, content_type, extension, size)
 
 
+def too_large(name: str, max_size: int, field: str | None) -> UploadTooLarge:
+    """Return the error for a file of more than ``max_size`` bytes."""
+    message = f"'{name}' is too large. A file may have at most {format_bytes(max_size)}."
+    return UploadTooLarge(message, field=field, filename=name)
+
+
+def too_many(max_files: int) -> UploadTooLarge:
+    """Return the error for more than ``max_files`` files in one form."""
+    return UploadTooLarge(f"There are too many files. At most {max_files} are allowed at once.")
+
+
 def sniff(head: bytes) -> str | None:
-    """The content type that the first bytes prove, or ``None``."""
+    """Return the content type that the first bytes prove, or ``None``."""
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12])
     if head[4:8] == b"ftyp":
@@ -110,12 +122,15 @@ def sniff(head: bytes) -> str | None:
         found = {match.mime_type for match in puremagic.magic_string(head)}
     except puremagic.PureError:
         return None
-    found |= {_SAME[name] for name in found & _SAME.keys()}
+    found |= {_ALIASES[name] for name in found & _ALIASES.keys()}
     return next((name for name in _PROVEN if name in found), None)
 
 
 def _type_of_brand(brands: bytes) -> str | None:
-    """What an ISO base media file is, by its major brand, or for a general one by those it is compatible with."""
+    """Return the type of an ISO base media file (ISO/IEC 14496-12, section 4.3).
+
+    The major brand decides. If that is a general one for pictures, the compatible brands do.
+    """
     names = [brands[:4], *(brands[at : at + 4] for at in range(8, len(brands) - 3, 4))]
     if names[0] in {b"mif1", b"msf1"}:
         return next((_BRANDS[name] for name in names[1:] if name in _BRANDS), "image/heif")
@@ -125,7 +140,7 @@ def _type_of_brand(brands: bytes) -> str | None:
 
 
 def _is_mp3_frame(head: bytes) -> bool:
-    """A frame of MPEG audio, layer III, without a tag before it (ISO 11172-3, section 2.4.1.3)."""
+    """Return whether this is a frame of MPEG audio, layer III, without an ID3 tag (ISO 11172-3, section 2.4.1.3)."""
     return (
         len(head) > 2
         and head[0] == 0xFF
@@ -135,18 +150,18 @@ def _is_mp3_frame(head: bytes) -> bool:
     )
 
 
-def _agreed(name: str, proven: str | None) -> tuple[str, str]:
-    """Content type and extension, of what the bytes prove and what the name claims.
+def _resolve_type(name: str, proven: str | None) -> tuple[str, str]:
+    """Return the content type and the extension, from what the bytes prove and what the name claims.
 
-    A name is corrected where it claims another provable type (a PNG called photo.jpg) or none (a camera's "blob"). A
-    claim that could have been proven and was not leaves the type unknown.
+    The bytes correct a name that claims another provable type (a PNG called photo.jpg) or no type (a camera's "blob").
+    If the name claims a provable type and the bytes prove none, the type is unknown.
     """
     claimed, extension = content_types.of_name(name), content_types.extension(name)
     if not re.fullmatch(r"[a-z0-9]{1,16}", extension):
         extension = ""
     if proven is None:
         return (content_types.UNKNOWN if claimed in _PROVEN else claimed), extension
-    if proven == claimed or any({proven, claimed} <= alike for alike in _ALIKE):
+    if proven == claimed or any({proven, claimed} <= types for types in _INTERCHANGEABLE):
         return claimed, extension
     if claimed in _PROVEN or claimed == content_types.UNKNOWN:
         return proven, _PROVEN[proven]
@@ -157,28 +172,24 @@ def _matches(pattern: str, content_type: str, proven: str | None, name: str) -> 
     if pattern.startswith("."):
         claimed = content_types.BY_EXTENSION.get(pattern[1:], content_types.UNKNOWN)
         return content_types.extension(name) == pattern[1:] and content_type == claimed
-    kind, _, wildcard = pattern.partition("/")
-    if wildcard != "*":
+    kind, _, subtype = pattern.partition("/")
+    if subtype != "*":
         return pattern == content_type
-    known = proven and content_type if kind in {"image", "audio", "video"} else content_type
-    return bool(known) and str(known).startswith(f"{kind}/")
+    if kind in {"image", "audio", "video"} and proven is None:
+        return False
+    return content_type.startswith(f"{kind}/")
 
 
 def display_name(filename: str) -> str:
-    """The client's name without folders, control and invisible characters, at most 255 bytes; for display only."""
+    """Return the client's filename without folders, control and invisible characters, cut to 255 bytes.
+
+    It is for display only.
+    """
     last = filename.replace("\\", "/").rpartition("/")[2]
     kept = "".join(c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else " " for c in last)
     name = " ".join(unicodedata.normalize("NFC", kept).split())
-    if len(name.encode()) <= _LONGEST_NAME:
+    if len(name.encode()) <= _MAX_NAME:
         return name
     stem, dot, suffix = name.rpartition(".")
     end = dot + suffix if stem and len(suffix.encode()) <= 16 else ""
-    return name.encode()[: _LONGEST_NAME - len(end.encode())].decode(errors="ignore") + end
-
-
-def human_size(size: int) -> str:
-    """``10 MB`` for 10 000 000 bytes."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.4g} {unit}"
-    return f"{size} bytes"
+    return name.encode()[: _MAX_NAME - len(end.encode())].decode(errors="ignore") + end

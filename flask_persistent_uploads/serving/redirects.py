@@ -1,7 +1,7 @@
 """Direct urls that stay the same for a whole window, and the redirect to one.
 
-Within a window every worker and host answers with the same bytes of URL, so that a browser keeps the picture; a
-redirect may be kept as long as its signature holds, less a margin.
+Within a window every worker and host answers with the same URL, byte for byte, so that browsers keep the picture. A
+redirect may be cached as long as its signature is valid, less a margin.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from binascii import crc32
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import Response
 from werkzeug.datastructures import Headers
@@ -23,31 +24,45 @@ if TYPE_CHECKING:
 #: The clock, in Unix seconds.
 now = time.time
 
-MARGIN = 60  # seconds that a kept redirect ends before its signature does
+MARGIN = 60  # seconds: a cached redirect ends this long before its signature
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A direct url and the number of seconds for which it still works."""
+
     url: str
     seconds_left: int
 
 
-def direct_link(backend: Backend, key: str, expires: int, *, method: str = "GET") -> Link | None:
-    """Today's direct url of a key and how long it works; ``None`` where the app serves the file itself."""
+def direct_link(
+    backend: Backend,
+    key: str,
+    expires: int,
+    *,
+    method: str = "GET",
+    download_name: str | None = None,
+    ends_at: float | None = None,
+) -> Link | None:
+    """Return today's direct url of a key; ``None`` if the app sends the file itself.
+
+    It works for at least half of ``expires`` seconds, but not beyond the end of temporary credentials, nor beyond
+    ``ends_at`` (Unix seconds).
+    """
     moment = now()
     signed_at = window_start(key, expires, moment)
-    end = backend.valid_until()
-    if end is not None:
-        expires = max(1, min(expires, int(end) - signed_at))
-    url = backend.url(
-        key, signed_at=signed_at, expires_in=expires, method=method, download_as=policy.download_name(key)
-    )
+    for end in (backend.valid_until(), ends_at):
+        if end is not None:
+            expires = max(1, min(expires, int(end) - signed_at))
+    name = download_name or policy.download_name(key)
+    url = backend.url(key, signed_at=signed_at, expires_in=expires, method=method, download_as=name)
     return Link(url, signed_at + expires - int(moment)) if url is not None else None
 
 
 def window_start(key: str, expires: int, moment: float) -> int:
-    """When the window began in which ``moment`` lies: windows last half of ``expires`` seconds.
+    """Return the start of the window that contains ``moment``. A window lasts half of ``expires`` seconds.
 
-    They are shifted by a hash of the key, so that not all pictures of a page turn over at once.
+    Windows are shifted by a hash of the key, so that the pictures of a page do not all change at once.
     """
     length = max(1, expires // 2)
     shift = crc32(key.encode()) % length
@@ -55,10 +70,10 @@ def window_start(key: str, expires: int, moment: float) -> int:
 
 
 class Redirect(Response):
-    """A 302 that is kept no longer than its link works. Never 301: the link changes, the path does not.
+    """A 302 that caches keep no longer than its link works. It is never a 301, because the link changes.
 
-    It has no body and an absolute Location, so it leaves out what a Response does for bodies and relative ones, which
-    would be half of what a view of a file costs.
+    It has no body and an absolute Location. It leaves out what a Response does for bodies and for relative URLs, which
+    halves the cost of a view.
     """
 
     _status = "302 FOUND"
@@ -82,14 +97,14 @@ class Redirect(Response):
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self.response or self._on_close:  # of the app's own after_request
+        if self.response or self._on_close:  # set by an after_request function of the app
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return ()
 
 
 class _Headers(Headers):
-    """Headers of names and values that are known to need no check."""
+    """Headers whose names and values are known to be valid, so that none is checked."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._list = pairs

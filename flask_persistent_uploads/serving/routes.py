@@ -1,172 +1,131 @@
-"""``GET`` and ``HEAD /uploads/<path>``: a redirect to the backend, or the bytes where the app keeps them itself."""
+"""``GET`` and ``HEAD /uploads/<path>``: a redirect to the backend, or the bytes if the app keeps them itself."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import quote
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.wsgi import wrap_file
 
-from .. import content_types, keys
-from ..backends.base import Backend
-from ..config import Settings
+from .. import content_types, references
 from ..errors import FileMissing, InvalidKey
-from ..operations.watch import Watch
+from ..log import logger
 from ..stored import Stat
-from . import policy
+from . import policy, redirects, signed_query
 from .redirects import Redirect, direct_link
+from .signed_query import SignedQuery
+from .state import AuthorizeHook, State
 
-logger = logging.getLogger("flask_persistent_uploads")
+_IMMUTABLE = "public, max-age=31536000, immutable"  # the content of a key never changes
+_REVALIDATE = "private, no-cache"
 
-_FOR_EVER = "public, max-age=31536000, immutable"  # what lies under a key never changes
-_ASK_EACH_TIME = "private, no-cache"
-
-_BLUEPRINT = "persistent_"  # an app may have a blueprint "uploads" of its own
 _MAX_REMEMBERED = 1000
-_UNAVAILABLE = 503
 
 
-@dataclass(eq=False)
-class Authorization:
-    """The app's own word on who may read what: ``check(action, key)``; ``None`` while everybody may."""
-
-    check: Callable[[str, str], bool] | None = None
-
-
-@dataclass(slots=True)
-class State:
-    """What the routes need to know of one ``Uploads`` in one app."""
-
-    settings: Settings
-    backend: Backend
-    authorization: Authorization
-    watch: Watch
-    missing: set[str] = field(default_factory=set)
-    looked_over: bool = False
-
-
-def look_over(app: Flask, name: str, state: State) -> None:
-    """Say once what else in the app, which is set up by now, stands against the way in which files are served."""
-    if state.looked_over:
-        return
-    state.looked_over = True
-    variables, url_prefix = f"{name.upper()}_", state.settings.url_prefix
-    endpoint = other_route(app, name, state)
-    if endpoint is not None:
-        logger.warning(
-            "the app's own route %r answers %s/…, so uploads are not served: remove it, or set %sURL_PREFIX",
-            endpoint,
-            url_prefix,
-            variables,
-        )
-    remedy = permanent_links(name, state)
-    if remedy is not None:
-        logger.warning(
-            "the authorize hook guards %s, but its links to %s are public and do not end: %s",
-            url_prefix,
-            state.backend.name,
-            remedy,
-        )
-
-
-def other_route(app: Flask, name: str, state: State) -> str | None:
-    """The route of the app's own that answers in place of ours, as the one that served the old folder does."""
-    try:
-        endpoint, _ = app.url_map.bind("").match(f"{state.settings.url_prefix}/file.png", method="GET")
-    except HTTPException:  # a rule that redirects, or a converter of the app's own that aborts
-        endpoint = "of another kind"
-    return endpoint if endpoint != f"{_BLUEPRINT}{name}.file" else None
-
-
-def permanent_links(name: str, state: State) -> str | None:
-    """What to set where a hook says who may see a file: it is asked for the redirect, not where that leads.
-
-    ``None`` where there is no hook, or links end.
-    """
-    if state.authorization.check is None or not state.backend.permanent_urls:
-        return None
-    variables, backend = f"{name.upper()}_", state.backend.name
-    if hasattr(state.settings, f"{backend}_private"):
-        return f"set {variables}{backend.upper()}_PRIVATE=true"
-    return f"remove {variables}PUBLIC_URL"
-
-
-def blueprint(name: str, state: State) -> Blueprint:
-    """The routes of one ``Uploads`` in one app."""
-    prefix, url_prefix = state.settings.prefix, state.settings.url_prefix
-    routes = Blueprint(f"{_BLUEPRINT}{name}", __name__)
+def blueprint(state: State) -> Blueprint:
+    """Return the routes of one ``Uploads``. The endpoints are ``persistent_<name>.file`` and ``.health``."""
+    url_prefix = state.settings.url_prefix
+    routes = Blueprint(state.blueprint, __name__)
 
     def file(path: str) -> Response:
-        """Answer for the file that ``path`` names, in any spelling; 404 for what is not there, not allowed, no key."""
-        try:
-            key = keys.parse_one(path, prefix=prefix, url_prefix=url_prefix)
-        except InvalidKey:
-            raise FileMissing(path) from None
-        check = state.authorization.check
-        private = check is not None
-        if check is not None and not _may_read(check, key):
-            raise FileMissing(key)
-        link = direct_link(state.backend, key, state.settings.url_expires, method=request.method)
-        return Redirect(link, private=private) if link is not None else _serve(state, key, private=private)
+        """Answer with the file that ``path`` names in any spelling, or 404: missing, forbidden, or not a key."""
+        return _file(state, path)
 
     def health() -> Response:
-        """What the store is and how it does, for a platform's health check and for ``flask uploads doctor --url``."""
-        answer, status = state.watch.health()
-        response = jsonify(answer)
-        response.status_code = status
-        response.headers["Cache-Control"] = "no-store"
-        if status == _UNAVAILABLE:
-            response.headers["Retry-After"] = "15"
-        return response
+        """Report the state of the store to a platform's health check and to ``flask uploads doctor --url``."""
+        return _health(state)
 
-    # The path keeps its doubled slashes: Werkzeug would redirect to the merged one, at the Host that the client sent.
-    # The second rule is for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
+    # Werkzeug would redirect a doubled slash to the merged path, at the Host that the client sent. The second rule is
+    # for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
     for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
         routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
     routes.add_url_rule(f"{url_prefix}/_health", "health", health, methods=["GET"], merge_slashes=False)
     return routes
 
 
-def _may_read(check: Callable[[str, str], bool], key: str) -> bool:
-    allowed = current_app.ensure_sync(check)("read", key)
+def _health(state: State) -> Response:
+    answer, status = state.monitor.health()
+    response = jsonify(answer)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    if status == 503:
+        response.headers["Retry-After"] = "15"
+    return response
+
+
+def _file(state: State, path: str) -> Response:
+    settings = state.settings
+    try:
+        key = references.parse_one(path, prefix=settings.prefix, url_prefix=settings.url_prefix)
+    except InvalidKey:
+        raise FileMissing(path) from None
+    signed, hook = _signed_query(state, key), state.hooks.authorize
+    if signed is None and hook is not None and not _may_read(hook, key):
+        raise FileMissing(key)
+    link = direct_link(
+        state.backend,
+        key,
+        settings.url_expires,
+        method=request.method,
+        download_name=signed.download_name if signed is not None else None,
+        ends_at=signed.ends_at if signed is not None else None,
+    )
+    if link is not None:
+        return Redirect(link, private=signed is None and hook is not None)
+    return _send(state, key, signed)
+
+
+def _signed_query(state: State, key: str) -> SignedQuery | None:
+    if b"signature=" not in request.query_string:
+        return None
+    return signed_query.verify(current_app, state.settings.uploads, key, request.args, moment=redirects.now())
+
+
+def _may_read(hook: AuthorizeHook, key: str) -> bool:
+    allowed = current_app.ensure_sync(hook)("read", key)
     if not isinstance(allowed, bool):  # a redirect to a login page would count as a yes
-        raise TypeError(f"the authorize hook must return True or False, not {type(allowed).__name__}")
+        raise TypeError(f"The authorize hook must return True or False, not {type(allowed).__name__}.")
     return allowed
 
 
-def _serve(state: State, key: str, *, private: bool) -> Response:
+# -- files that the app sends itself
+
+
+def _send(state: State, key: str, signed: SignedQuery | None) -> Response:
     try:
         stat = state.backend.stat(key)
         if stat is None:
             raise FileMissing(key)
         body = state.backend.open(key)
     except FileMissing:
-        _log_once(state, key)
+        _log_missing(state, key)
         raise
     try:
-        response = _response(state, stat, body)
+        response = _response(state, stat, body, signed.download_name if signed is not None else None)
     except BaseException:
         body.close()
         raise
-    response.headers["Cache-Control"] = _ASK_EACH_TIME if private else _FOR_EVER
-    if not private:
+    response.headers["Cache-Control"] = _cache_control(state, signed)
+    if signed is not None or state.hooks.authorize is None:
         response.headers["Access-Control-Allow-Origin"] = "*"
     return response
 
 
-def _response(state: State, stat: Stat, body: IO[bytes]) -> Response:
-    download_as = policy.download_name(stat.key)
+def _cache_control(state: State, signed: SignedQuery | None) -> str:
+    if signed is not None:
+        return f"private, max-age={max(0, int(signed.ends_at - redirects.now()))}"
+    return _IMMUTABLE if state.hooks.authorize is None else _REVALIDATE
+
+
+def _response(state: State, stat: Stat, body: IO[bytes], download_name: str | None) -> Response:
+    download_as = download_name or policy.download_name(stat.key)
     content_type = content_types.of_name(stat.key) if download_as is None else content_types.UNKNOWN
     response = Response(wrap_file(request.environ, body, 1 << 16), mimetype=content_type, direct_passthrough=True)
     response.headers.extend(policy.SECURITY_HEADERS)
     if download_as is not None:
         response.headers["Content-Disposition"] = content_types.attachment(download_as)
-    if _left_to_the_web_server(state, stat.key, response):
+    if _delegate_to_web_server(state, stat.key, response):
         body.close()
         response.response = []
         return response
@@ -177,11 +136,12 @@ def _response(state: State, stat: Stat, body: IO[bytes]) -> Response:
     return response
 
 
-def _left_to_the_web_server(state: State, key: str, response: Response) -> bool:
-    """Name the file for nginx (``UPLOADS_ACCEL_REDIRECT``) or Apache (Flask's ``USE_X_SENDFILE``) to send."""
+def _delegate_to_web_server(state: State, key: str, response: Response) -> bool:
+    """Let nginx (``UPLOADS_ACCEL_REDIRECT``) or Apache (Flask's ``USE_X_SENDFILE``) send the file, if it is set up."""
     path = state.backend.filesystem_path(key)
-    if path is not None and state.settings.accel_redirect is not None:
-        response.headers["X-Accel-Redirect"] = f"{state.settings.accel_redirect}/{quote(key)}"
+    location = state.settings["accel_redirect"]
+    if path is not None and location is not None:
+        response.headers["X-Accel-Redirect"] = f"{location}/{quote(key)}"
         return True
     if path is not None and current_app.config["USE_X_SENDFILE"]:
         response.headers["X-Sendfile"] = str(path)
@@ -189,12 +149,12 @@ def _left_to_the_web_server(state: State, key: str, response: Response) -> bool:
     return False
 
 
-def _log_once(state: State, key: str) -> None:
-    """One warning for a missing file, however often a page asks for it."""
+def _log_missing(state: State, key: str) -> None:
+    """Log a missing file once, however often a page asks for it."""
     if key not in state.missing:
         if len(state.missing) >= _MAX_REMEMBERED:
             state.missing.clear()
         state.missing.add(key)
         logger.warning(
-            "%s is not in the store (%s): it was lost, deleted, or never stored here", ascii(key), state.backend.name
+            "%s is not in the store (%s). It was lost, deleted, or never stored here.", ascii(key), state.backend.name
         )

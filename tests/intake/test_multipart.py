@@ -1,4 +1,4 @@
-"""The form parser: byte-exact, strict, within limits, and otherwise as Flask's own."""
+"""The form parser is byte-exact and strict, keeps to its limits, and otherwise works like Flask's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from flask_persistent_uploads import BackendFull, BackendUnavailable, UploadMalformed, UploadTooLarge
+from flask_persistent_uploads import BackendError, BackendFull, BackendUnavailable, UploadMalformed, UploadTooLarge
 from flask_persistent_uploads.intake.multipart import StrictFormDataParser, StrictRequest, strict
 
 from ..conftest import MakeApp
@@ -50,14 +50,14 @@ def close_all(files: MultiDict[str, FileStorage]) -> None:
 
 
 def content_of_length(total: int, ending: bytes) -> bytes:
-    """A file's content such that the body around it has ``total`` bytes."""
+    """Return content for a file, so that the whole body has ``total`` bytes."""
     frame = len(body(part("f", b"", "a.bin")))
     return random.Random(total).randbytes(total - frame - len(ending)) + ending
 
 
 @pytest.mark.parametrize("around", [65536, 131072, 196608])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_byte_arrives_whatever_the_length_of_the_body(around: int, ending: bytes) -> None:
+def test_every_byte_arrives_at_any_length_of_the_body(around: int, ending: bytes) -> None:
     for length in range(around - 64, around + 65):
         content = content_of_length(length, ending)
         data = body(part("f", content, "a.bin"))
@@ -68,7 +68,7 @@ def test_every_byte_arrives_whatever_the_length_of_the_body(around: int, ending:
 
 
 class Dribble(io.RawIOBase):
-    """A socket that hands out pieces of the sizes that it likes."""
+    """A socket that returns pieces of random sizes."""
 
     def __init__(self, data: bytes, seed: int) -> None:
         self._data, self._random = data, random.Random(seed)
@@ -80,7 +80,7 @@ class Dribble(io.RawIOBase):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_byte_arrives_in_whatever_pieces_it_comes(seed: int) -> None:
+def test_every_byte_arrives_if_the_body_comes_in_small_pieces(seed: int) -> None:
     rng = random.Random(seed)
     pieces = [b"\r", b"\n", b"-", b"--", b"\r\n", b"--" + BOUNDARY.encode(), BOUNDARY.encode(), b"\r\n\r\n", b"x" * 70]
     contents = [b"x" + b"".join(rng.choices([*pieces[:5], *pieces[6:]], k=rng.randrange(40))) for _ in range(4)]
@@ -93,7 +93,7 @@ def test_every_byte_arrives_in_whatever_pieces_it_comes(seed: int) -> None:
 
 def test_a_body_cut_at_any_offset_is_a_400_and_never_an_empty_form() -> None:
     data = body(part("a", b"1"), part("f", b"content\r\n", "a.bin"), part("b", b"2"))
-    complete = len(data) - 2  # the line break behind the last boundary is no part of the form
+    complete = len(data) - 2  # the line break after the last boundary is not part of the form
     for length in range(complete):
         with pytest.raises(UploadMalformed):
             parse(data[:length])
@@ -108,7 +108,7 @@ def test_a_body_cut_at_any_offset_is_a_400_and_never_an_empty_form() -> None:
         b"",
         b"garbage",
         body(part("a", b"1"), boundary="other"),
-        body(b"no head"),
+        body(b"no header"),
         body(b"X-Other: 1\r\n\r\nvalue"),
         body(b"Content-Disposition: attachment; name=a\r\n\r\nvalue"),
         body(b'Content-Disposition: form-data; name="f"; filename="\xff.png"\r\n\r\nx'),
@@ -117,11 +117,11 @@ def test_a_body_cut_at_any_offset_is_a_400_and_never_an_empty_form() -> None:
         body(part("f", b"xyz", "a", more=b"X-A: 1\r\n" * 9)),
     ],
     ids=[
-        "empty", "garbage", "other boundary", "no head", "no disposition", "wrong disposition",
+        "empty", "garbage", "other boundary", "no header", "no disposition", "wrong disposition",
         "invalid UTF-8", "lying length", "long name", "many headers",
     ],
 )  # fmt: skip
-def test_what_is_no_form_is_a_400_that_says_so(data: bytes) -> None:
+def test_a_malformed_form_is_a_400_with_a_reason(data: bytes) -> None:
     with pytest.raises(UploadMalformed) as raised:
         parse(data)
     assert raised.value.code == 400
@@ -129,15 +129,15 @@ def test_what_is_no_form_is_a_400_that_says_so(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("boundary", ["", "a\nb"])
-def test_a_boundary_that_cannot_be_one_is_a_400(boundary: str) -> None:
+def test_an_invalid_boundary_is_a_400(boundary: str) -> None:
     with pytest.raises(UploadMalformed):
         parse(body(part("a", b"1")), boundary=boundary)
 
 
-def test_a_part_may_end_with_its_head_as_flasks_test_client_sends_an_empty_file() -> None:
-    bodiless = b"--B\r\n" + part("f", b"", "a.txt") + b"--B\r\n" + part("x", b"1") + b"\r\n--B--\r\n"
-    assert b"\r\n\r\n--B\r\n" in bodiless
-    form, files = parse(bodiless, boundary="B")
+def test_a_part_may_end_with_its_header_like_an_empty_file_of_flasks_test_client() -> None:
+    empty = b"--B\r\n" + part("f", b"", "a.txt") + b"--B\r\n" + part("x", b"1") + b"\r\n--B--\r\n"
+    assert b"\r\n\r\n--B\r\n" in empty
+    form, files = parse(empty, boundary="B")
     assert (files["f"].read(), files["f"].filename, form["x"]) == (b"", "a.txt", "1")
     close_all(files)
 
@@ -152,7 +152,7 @@ def test_a_part_may_end_with_its_head_as_flasks_test_client_sends_an_empty_file(
     ],
     ids=["nothing but a boundary", "preamble", "epilogue", "epilogue with a boundary"],
 )
-def test_what_stands_before_and_behind_the_form_is_passed_over_and_never_a_loop(data: bytes, complete: bool) -> None:
+def test_a_preamble_and_an_epilogue_are_skipped_without_an_endless_loop(data: bytes, complete: bool) -> None:
     if complete:
         assert parse(data, boundary="B")[0]["x"] == "1"
     else:
@@ -160,7 +160,7 @@ def test_what_stands_before_and_behind_the_form_is_passed_over_and_never_a_loop(
             parse(data, boundary="B")
 
 
-def test_a_long_epilogue_costs_no_more_than_seconds() -> None:
+def test_a_long_epilogue_takes_linear_time() -> None:
     data = body(part("x", b"1"), boundary="b") + b"\r\n\r\n--b" * 200_000
     small = body(part("x", b"1"), boundary="b") + b"\r\n\r\n--b" * 20_000
     took = []
@@ -172,7 +172,7 @@ def test_a_long_epilogue_costs_no_more_than_seconds() -> None:
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r"])
-def test_a_line_break_in_a_head_is_a_400_and_never_an_empty_form(sign: str) -> None:
+def test_a_line_break_in_a_header_is_a_400_and_never_an_empty_form(sign: str) -> None:
     for head in (f'name="f"; filename="x{sign}y.txt"', f'name="f"; filename="a.txt"\r\nContent-Type: a{sign}b'):
         with pytest.raises(UploadMalformed):
             parse(body(f"Content-Disposition: form-data; {head}\r\n\r\nx".encode()))
@@ -186,24 +186,25 @@ def test_a_line_break_in_a_head_is_a_400_and_never_an_empty_form(sign: str) -> N
         ('form-data; filename="x.txt"; name="f"', "x.txt"),
     ],
 )
-def test_a_file_is_a_file_however_its_name_is_written(disposition: str, filename: str) -> None:
+def test_every_way_to_write_a_filename_makes_a_file(disposition: str, filename: str) -> None:
     form, files = parse(body(f"Content-Disposition: {disposition}\r\n\r\ncontent".encode()))
     assert (len(form), files["f"].filename, files["f"].read()) == (0, filename, b"content")
     close_all(files)
 
 
 @pytest.mark.parametrize("name", ["filename", "a; filename=b", "my filename"])
-def test_a_field_may_be_called_filename(name: str) -> None:
+def test_a_field_may_be_named_filename(name: str) -> None:
     form, files = parse(body(part(name, b"value")))
     assert (form.to_dict(), len(files)) == ({name: "value"}, 0)
 
 
-def test_a_file_name_that_nobody_can_read_is_a_400_and_never_a_field() -> None:
-    with pytest.raises(UploadMalformed):
+def test_an_unreadable_filename_is_a_400_and_never_a_field() -> None:
+    with pytest.raises(UploadMalformed, match="The name of the file in 'f' cannot be read") as raised:
         parse(body(b'Content-Disposition: form-data; name="f"; filename\r\n\r\nx'))
+    assert raised.value.field == "f"
 
 
-def test_fields_and_files_are_what_flask_makes_of_them() -> None:
+def test_fields_and_files_equal_those_of_flasks_own_parser() -> None:
     data = MultiDict(
         [
             ("name", "Zoë"),
@@ -230,17 +231,18 @@ def test_fields_and_files_are_what_flask_makes_of_them() -> None:
     assert seen[0] == seen[1]
 
 
-def test_a_charset_of_a_field_is_respected_and_broken_text_does_not_fail() -> None:
+def test_the_charset_of_a_field_is_respected_and_invalid_text_is_replaced() -> None:
     latin = part("a", b"\xe9", more=b"Content-Type: text/plain; charset=iso-8859-1\r\n")
     form, _ = parse(body(latin, part("b", b"\xff")))
     assert (form["a"], form["b"]) == ("é", "�")
 
 
-def test_limits_of_flask_are_respected() -> None:
+def test_flasks_limits_are_respected() -> None:
     field = body(part("a", b"x" * 1001))
     assert parse(field, max_form_memory_size=1001)[0]["a"] == "x" * 1001
-    with pytest.raises(UploadTooLarge):
+    with pytest.raises(UploadTooLarge, match=r"The field 'a' is too long\. It may have at most 1 kB") as raised:
         parse(field, max_form_memory_size=1000)
+    assert raised.value.field == "a"
     many = body(*(part(f"a{number}", b"") for number in range(11)))
     assert len(parse(many, max_form_parts=11)[0]) == 11
     with pytest.raises(UploadTooLarge):
@@ -259,18 +261,20 @@ def test_a_file_is_refused_as_soon_as_it_is_too_large() -> None:
             return b"x" * size
 
     stream = Endless()
-    with pytest.raises(UploadTooLarge, match=r"'big \.bin' is too large; at most 1 MB a file") as raised:
+    with pytest.raises(UploadTooLarge, match=r"'big \.bin' is too large\. A file may have at most 1 MB\.") as raised:
         parse(b"", stream=stream, max_size=1_000_000)
-    assert (raised.value.code, raised.value.field) == (413, "f")
+    error = raised.value
+    assert (error.code, error.field, error.filename) == (413, "f", "big .bin")
+    assert error.data == {"message": error.description, "errors": {"files": {"f": [error.description]}}}
     assert stream.given < 2_000_000
 
 
-def test_files_are_refused_as_soon_as_they_are_too_many() -> None:
+def test_a_form_is_refused_as_soon_as_it_has_too_many_files() -> None:
     def files(count: int) -> bytes:
         return body(*(part("f", b"x", f"{number}.txt") for number in range(count)))
 
     close_all(parse(files(50))[1])
-    with pytest.raises(UploadTooLarge, match="at most 50 at once"):
+    with pytest.raises(UploadTooLarge, match="At most 50 are allowed at once"):
         parse(files(51))
 
 
@@ -291,7 +295,7 @@ def test_many_small_files_do_not_fill_the_memory() -> None:
     close_all(files)
 
 
-def test_an_apps_own_request_class_keeps_its_ways() -> None:
+def test_the_apps_own_request_class_keeps_its_behaviour() -> None:
     kept: list[io.BytesIO] = []
 
     class Own(Request):
@@ -316,7 +320,7 @@ def test_an_apps_own_request_class_keeps_its_ways() -> None:
         asked.close()
 
 
-def test_two_extensions_in_one_app_share_the_wider_limits() -> None:
+def test_two_uploads_in_one_app_share_the_larger_limits() -> None:
     once = strict(Request, max_size=10, max_files=7)
     twice = strict(once, max_size=20, max_files=3)
     assert issubclass(twice, StrictRequest)
@@ -325,19 +329,29 @@ def test_two_extensions_in_one_app_share_the_wider_limits() -> None:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(errno.ENOSPC, BackendFull), (errno.EMFILE, BackendUnavailable), (errno.ECONNRESET, UploadMalformed)],
+    [
+        (errno.ENOSPC, BackendFull),
+        (errno.EDQUOT, BackendFull),
+        (errno.EMFILE, BackendUnavailable),
+        (errno.ECONNRESET, UploadMalformed),
+    ],
 )
-def test_a_system_that_fails_while_the_form_is_read_gets_its_status(number: int, expected: type[HTTPException]) -> None:
+def test_each_system_error_while_the_form_is_read_has_its_status(number: int, expected: type[HTTPException]) -> None:
     class Failing(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise OSError(number, "failed")
 
-    with pytest.raises(expected):
+    with pytest.raises(expected) as raised:
         parse(b"", stream=Failing())
+    if isinstance(raised.value, BackendError):
+        assert raised.value.nothing_stored
+        assert raised.value.remedy
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("DELETE", 200), ("OPTIONS", 200), ("POST", 400)])
-def test_a_request_without_a_body_may_carry_the_header_of_a_form(make_app: MakeApp, method: str, status: int) -> None:
+def test_a_request_without_a_body_may_have_the_content_type_of_a_form(
+    make_app: MakeApp, method: str, status: int
+) -> None:
     app = make_app(UPLOADS_BACKEND="memory")
     app.before_request(lambda: ({"form": len(request.form)}, 200))
     environ = EnvironBuilder(method=method, content_type="multipart/form-data; boundary=b").get_environ()
@@ -345,7 +359,7 @@ def test_a_request_without_a_body_may_carry_the_header_of_a_form(make_app: MakeA
     assert app.test_client().open(environ).status_code == status
 
 
-def test_other_bodies_are_read_as_flask_reads_them(make_app: MakeApp) -> None:
+def test_other_bodies_are_read_by_flask(make_app: MakeApp) -> None:
     app = make_app(UPLOADS_BACKEND="memory")
     app.add_url_rule("/", view_func=lambda: dict(request.form) or request.get_json(), methods=["POST"])
     client = app.test_client()
@@ -353,7 +367,7 @@ def test_other_bodies_are_read_as_flask_reads_them(make_app: MakeApp) -> None:
     assert client.post("/", json={"b": 2}).json == {"b": 2}
 
 
-def test_files_of_the_request_are_closed_with_it(make_app: MakeApp) -> None:
+def test_the_files_of_a_request_are_closed_with_it(make_app: MakeApp) -> None:
     app = make_app(UPLOADS_BACKEND="memory")
     seen: list[IO[bytes]] = []
 

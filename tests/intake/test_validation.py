@@ -1,4 +1,4 @@
-"""What is known of a file before it is stored: size, type, name, and whether they are allowed."""
+"""What is checked before a file is stored: its size, type and name, and whether they are allowed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_persistent_uploads import TypeNotAllowed, UploadTooLarge, content_types
-from flask_persistent_uploads.intake.validation import Inspected, display_name, human_size, inspect, sniff
+from flask_persistent_uploads.intake.validation import Inspected, display_name, inspect, sniff
 
 DOCX = content_types.BY_EXTENSION["docx"]
 UNKNOWN = content_types.UNKNOWN
 
-# How real files begin, by their extension.
+# The first bytes of real files, by their extension.
 HEADS = {
     "jpg": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xd9",
     "png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89",
@@ -40,10 +40,10 @@ HEADS = {
 }
 PROVEN = {kind: content_types.BY_EXTENSION[kind] for kind in list(HEADS)[:14]}
 UNPROVEN = {kind: content_types.BY_EXTENSION[kind] for kind in list(HEADS)[14:]}
-ALIKE = {"image/heic": "image/heif", "image/heif": "image/heif"}
+INTERCHANGEABLE = {"image/heic": "image/heif", "image/heif": "image/heif"}
 
 
-def look(kind: str, filename: str, *allow: str) -> Inspected:
+def inspect_sample(kind: str, filename: str, *allow: str) -> Inspected:
     return inspect(io.BytesIO(HEADS[kind]), filename, allow=allow, max_size=1000)
 
 
@@ -51,51 +51,53 @@ def look(kind: str, filename: str, *allow: str) -> Inspected:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_file_that_is_what_it_is_called_keeps_type_and_extension(kind: str) -> None:
+def test_a_file_with_a_true_name_keeps_its_type_and_extension(kind: str) -> None:
     for name in (f"a.{kind}", f"A.B.{kind.upper()}"):
-        assert look(kind, name) == Inspected(name, content_types.BY_EXTENSION[kind], kind, len(HEADS[kind]))
+        assert inspect_sample(kind, name) == Inspected(name, content_types.BY_EXTENSION[kind], kind, len(HEADS[kind]))
 
 
 @pytest.mark.parametrize(("kind", "content_type"), PROVEN.items())
 @pytest.mark.parametrize("filename", ["blob", "", "photo.unheard", ".png", "photo.jpg", "clip.pdf"])
-def test_what_the_bytes_prove_corrects_a_name_that_says_otherwise(kind: str, content_type: str, filename: str) -> None:
-    seen = look(kind, filename)
-    assert ALIKE.get(seen.content_type, seen.content_type) == ALIKE.get(content_type, content_type)
-    assert content_types.BY_EXTENSION[seen.extension] == seen.content_type
+def test_the_bytes_correct_a_name_that_claims_another_type(kind: str, content_type: str, filename: str) -> None:
+    found = inspect_sample(kind, filename)
+    assert INTERCHANGEABLE.get(found.content_type, found.content_type) == INTERCHANGEABLE.get(
+        content_type, content_type
+    )
+    assert content_types.BY_EXTENSION[found.extension] == found.content_type
 
 
 @pytest.mark.parametrize("kind", UNPROVEN)
-def test_text_and_containers_prove_nothing_so_a_name_is_not_given_a_type(kind: str) -> None:
+def test_text_and_containers_prove_no_type(kind: str) -> None:
     assert sniff(HEADS[kind]) is None
-    assert look(kind, "blob") == Inspected("blob", UNKNOWN, "", len(HEADS[kind]))
+    assert inspect_sample(kind, "blob") == Inspected("blob", UNKNOWN, "", len(HEADS[kind]))
 
 
 @pytest.mark.parametrize("kind", UNPROVEN)
-def test_a_claim_that_could_have_been_proven_and_was_not_is_not_believed(kind: str) -> None:
-    assert look(kind, "photo.jpg").content_type == UNKNOWN
-    assert look(kind, "clip.mp4").content_type == UNKNOWN
+def test_a_provable_type_that_the_bytes_do_not_prove_is_not_believed(kind: str) -> None:
+    assert inspect_sample(kind, "photo.jpg").content_type == UNKNOWN
+    assert inspect_sample(kind, "clip.mp4").content_type == UNKNOWN
 
 
 @pytest.mark.parametrize("kind", PROVEN)
 @pytest.mark.parametrize("filename", ["a.svg", "a.html", "a.csv", "a.docx"])
-def test_bytes_that_contradict_an_unprovable_name_leave_the_type_unknown(kind: str, filename: str) -> None:
-    assert look(kind, filename).content_type == UNKNOWN
+def test_the_type_is_unknown_if_the_bytes_contradict_an_unprovable_name(kind: str, filename: str) -> None:
+    assert inspect_sample(kind, filename).content_type == UNKNOWN
 
 
-def test_names_of_one_family_stay_as_they_are() -> None:
-    assert look("jpg", "a.JPEG").extension == "jpeg"
-    assert look("mp4", "a.m4v").extension == "m4v"
-    assert look("mp4", "a.mov") == Inspected("a.mov", "video/quicktime", "mov", len(HEADS["mp4"]))
-    assert look("heic", "a.heif").extension == "heif"
+def test_extensions_of_one_family_are_kept() -> None:
+    assert inspect_sample("jpg", "a.JPEG").extension == "jpeg"
+    assert inspect_sample("mp4", "a.m4v").extension == "m4v"
+    assert inspect_sample("mp4", "a.mov") == Inspected("a.mov", "video/quicktime", "mov", len(HEADS["mp4"]))
+    assert inspect_sample("heic", "a.heif").extension == "heif"
 
 
 PICTURES = [b"avif", b"heic", b"heix", b"mif1"]
-FILMS = [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5", b"iso6", b"avc1"]
+VIDEOS = [b"isom", b"mp42", b"M4V ", b"qt  ", b"iso5", b"iso6", b"avc1"]
 
 
 @pytest.mark.parametrize("length", [24, 28, 32])
-@pytest.mark.parametrize("brand", PICTURES + FILMS)
-def test_the_brand_of_a_container_tells_pictures_from_films_at_any_length(brand: bytes, length: int) -> None:
+@pytest.mark.parametrize("brand", PICTURES + VIDEOS)
+def test_the_brand_of_a_container_distinguishes_pictures_from_videos(brand: bytes, length: int) -> None:
     compatible = (b"mif1heic" if brand == b"mif1" else brand * 2) + brand * 2
     found = sniff(
         length.to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + compatible[: length - 16] + b"\0\0\0\x08free"
@@ -105,7 +107,7 @@ def test_the_brand_of_a_container_tells_pictures_from_films_at_any_length(brand:
 
 
 @pytest.mark.parametrize("form", [b"AVI LIST", b"WAVEfmt ", b"ACONLIST", b"RMIDdata"])
-def test_a_riff_container_is_a_picture_only_where_it_says_so(form: bytes) -> None:
+def test_a_riff_container_is_a_picture_only_if_it_contains_webp(form: bytes) -> None:
     head = b"RIFF\x24\x00\x00\x00" + form + bytes(16)
     assert sniff(head) != "image/webp"
     with pytest.raises(TypeNotAllowed):
@@ -113,17 +115,17 @@ def test_a_riff_container_is_a_picture_only_where_it_says_so(form: bytes) -> Non
 
 
 @pytest.mark.parametrize("frame", [b"\xff\xfb\x90\x00", b"\xff\xfa\x90\x00", b"\xff\xf3\x44\xc4"])
-def test_an_mp3_need_not_begin_with_a_tag(frame: bytes) -> None:
+def test_an_mp3_is_recognised_without_a_tag(frame: bytes) -> None:
     assert sniff(frame + bytes(100)) == "audio/mpeg"
 
 
 @given(st.binary(max_size=200), st.sampled_from(list(HEADS.values())))
-def test_any_bytes_have_a_type_or_none(tail: bytes, head: bytes) -> None:
+def test_any_bytes_have_a_known_type_or_none(tail: bytes, head: bytes) -> None:
     for data in (tail, head + tail, tail + head):
         assert sniff(data) in {None, "image/heif", "image/tiff", "audio/mp4", *PROVEN.values()}
 
 
-def test_an_empty_file_is_a_file() -> None:
+def test_an_empty_file_is_accepted_if_its_type_need_not_be_proven() -> None:
     assert inspect(io.BytesIO(), "a.txt", max_size=1) == Inspected("a.txt", "text/plain", "txt", 0)
     assert inspect(io.BytesIO(), "a.png", max_size=1).content_type == UNKNOWN
     with pytest.raises(TypeNotAllowed):
@@ -133,8 +135,8 @@ def test_an_empty_file_is_a_file() -> None:
 @pytest.mark.parametrize(
     "filename", ["a.x y", "a.x,%", "a.é", "a.日本", "a.b?c=d", 'a."x"', "a. final version", "a." + "x" * 100]
 )
-def test_an_odd_extension_does_not_reach_the_key(filename: str) -> None:
-    assert re.fullmatch(r"([a-z0-9]{1,16})?", look("txt", filename).extension)
+def test_an_unusual_extension_does_not_reach_the_key(filename: str) -> None:
+    assert re.fullmatch(r"([a-z0-9]{1,16})?", inspect_sample("txt", filename).extension)
 
 
 # -- what is allowed
@@ -154,8 +156,12 @@ def test_an_odd_extension_does_not_reach_the_key(filename: str) -> None:
         ("docx", "a.docx", DOCX),
     ],
 )
-def test_what_is_allowed_passes(kind: str, filename: str, allow: str) -> None:
-    assert look(kind, filename, allow) == look(kind, filename, ".nothing", allow) == look(kind, filename)
+def test_an_allowed_file_passes(kind: str, filename: str, allow: str) -> None:
+    assert (
+        inspect_sample(kind, filename, allow)
+        == inspect_sample(kind, filename, ".nothing", allow)
+        == inspect_sample(kind, filename)
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,11 +188,11 @@ def test_what_is_allowed_passes(kind: str, filename: str, allow: str) -> None:
         ("html", "a.mp3", "audio/*"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_what_is(kind: str, filename: str, allow: str) -> None:
+def test_a_forbidden_file_is_refused_with_the_allowed_types(kind: str, filename: str, allow: str) -> None:
     stream = io.BytesIO(HEADS[kind])
     with pytest.raises(TypeNotAllowed) as caught:
         inspect(stream, filename, allow=(allow, ".nothing"), max_size=1000, field="photo")
-    assert caught.value.description == f"'{filename}' is not of a type that is allowed here: {allow}, .nothing."
+    assert caught.value.description == f"The type of '{filename}' is not allowed. Allowed types: {allow}, .nothing."
     assert (caught.value.field, caught.value.filename) == ("photo", filename)
     assert stream.tell() == 0
 
@@ -194,34 +200,26 @@ def test_what_is_not_allowed_is_refused_with_what_is(kind: str, filename: str, a
 # -- size and stream
 
 
-def test_a_file_may_be_as_large_as_the_limit_and_no_byte_larger() -> None:
+def test_a_file_may_have_as_many_bytes_as_the_limit_and_no_more() -> None:
     assert inspect(io.BytesIO(b"x" * 5000), "a.txt", max_size=5000).size == 5000
     with pytest.raises(UploadTooLarge) as caught:
         inspect(io.BytesIO(b"x" * 5001), "C:\\a.txt", max_size=5000, field="report")
-    assert caught.value.description == "'a.txt' is too large; at most 5 kB a file are allowed."
+    assert caught.value.description == "'a.txt' is too large. A file may have at most 5 kB."
     assert (caught.value.field, caught.value.filename) == ("report", "a.txt")
 
 
-def test_a_stream_is_looked_at_whole_and_left_at_its_start() -> None:
+def test_a_stream_is_inspected_from_its_start_and_left_there() -> None:
     stream = io.BytesIO(HEADS["png"])
     stream.seek(7)
     assert inspect(stream, "a.png", max_size=1000).size == len(HEADS["png"])
     assert stream.read() == HEADS["png"]
 
 
-def test_a_stream_that_is_refused_for_its_size_is_left_at_its_start_too() -> None:
+def test_a_stream_that_is_too_large_is_left_at_its_start() -> None:
     stream = io.BytesIO(b"x" * 11)
     with pytest.raises(UploadTooLarge):
         inspect(stream, "a.txt", max_size=10)
     assert stream.tell() == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(1, "1 bytes"), (999, "999 bytes"), (1000, "1 kB"), (10**7, "10 MB"), (2**24, "16.78 MB"), (15 * 10**8, "1.5 GB")],
-)
-def test_a_limit_is_told_in_units_for_people(size: int, text: str) -> None:
-    assert human_size(size) == text
 
 
 # -- names
@@ -246,15 +244,15 @@ def test_a_limit_is_told_in_units_for_people(size: int, text: str) -> None:
         ("a/", ""),
     ],
 )
-def test_a_name_is_shown_without_folders_and_invisible_signs(filename: str, shown: str) -> None:
+def test_a_name_is_shown_without_folders_and_invisible_characters(filename: str, shown: str) -> None:
     assert display_name(filename) == shown
 
 
 @given(st.text(st.characters(), max_size=400))
-def test_a_name_is_always_fit_to_be_shown_and_kept(filename: str) -> None:
+def test_any_name_becomes_safe_to_show_and_to_keep(filename: str) -> None:
     shown = display_name(filename)
     assert len(shown.encode()) <= 255
-    assert not {unicodedata.category(sign) for sign in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert "/" not in shown
     assert "\\" not in shown
 
@@ -264,4 +262,4 @@ def test_a_long_name_is_cut_between_characters() -> None:
 
 
 def test_a_long_name_keeps_its_extension() -> None:
-    assert look("csv", "x" * 300 + ".csv", ".csv").extension == "csv"
+    assert inspect_sample("csv", "x" * 300 + ".csv", ".csv").extension == "csv"

@@ -1,9 +1,10 @@
-"""Direct urls that stay the same for a whole window, and redirects that end before them."""
+"""Direct urls stay the same for a whole window, and a cached redirect ends before its link does."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -23,8 +24,8 @@ any_expiry = st.integers(1, 604800)
 any_moment = st.floats(0, 2**33)
 
 
-class Elsewhere(MemoryBackend):
-    """A backend whose direct urls say what they were made of."""
+class ShowsArguments(MemoryBackend):
+    """A backend whose direct urls show the arguments that they were made from."""
 
     def __init__(self, *, ends: float | None = None) -> None:
         super().__init__()
@@ -39,10 +40,12 @@ class Elsewhere(MemoryBackend):
         return self.ends
 
 
-def link_at(moment: float, *, key: str = "x.png", expires: int = 3600, ends: float | None = None) -> Link:
+def link_at(
+    moment: float, *, key: str = "x.png", expires: int = 3600, ends: float | None = None, **options: Any
+) -> Link:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redirects, "now", lambda: moment)
-        link = direct_link(Elsewhere(ends=ends), key, expires)
+        link = direct_link(ShowsArguments(ends=ends), key, expires, **options)
     assert link is not None
     return link
 
@@ -56,14 +59,14 @@ def end_of(link: Link) -> int:
 
 
 @given(any_key, any_expiry, any_moment)
-def test_a_window_holds_the_moment_and_lasts_half_the_expiry(key: str, expires: int, moment: float) -> None:
+def test_a_window_contains_the_moment_and_lasts_half_of_the_expiry(key: str, expires: int, moment: float) -> None:
     length = max(1, expires // 2)
     start = window_start(key, expires, moment)
     assert start <= moment < start + length
 
 
 @given(any_key, any_expiry, any_moment, st.floats(0, 1, exclude_max=True))
-def test_a_window_begins_at_the_same_second_all_along(key: str, expires: int, moment: float, part: float) -> None:
+def test_all_moments_of_a_window_have_the_same_start(key: str, expires: int, moment: float, part: float) -> None:
     length = max(1, expires // 2)
     start = window_start(key, expires, moment)
     assert window_start(key, expires, start + int(part * length)) == start
@@ -71,7 +74,7 @@ def test_a_window_begins_at_the_same_second_all_along(key: str, expires: int, mo
     assert window_start(key, expires, start + length) == start + length
 
 
-def test_pictures_do_not_turn_over_all_at_once() -> None:
+def test_the_windows_of_different_keys_start_at_different_times() -> None:
     starts = {window_start(f"{number}.png", 3600, 1_700_000_000) for number in range(100)}
     assert len(starts) > 80
 
@@ -84,7 +87,7 @@ def test_a_window_is_the_same_on_every_host() -> None:
 
 
 @given(any_key, st.integers(2, 604800), any_moment)
-def test_a_direct_url_works_for_at_least_half_its_expiry(key: str, expires: int, moment: float) -> None:
+def test_a_direct_url_works_for_at_least_half_of_its_expiry(key: str, expires: int, moment: float) -> None:
     link = link_at(moment, key=key, expires=expires)
     assert expires // 2 <= link.seconds_left <= expires
     assert end_of(link) - moment >= link.seconds_left - 1
@@ -98,19 +101,31 @@ def test_a_direct_url_is_the_same_bytes_for_a_whole_window() -> None:
 
 
 @given(st.integers(1, 604800), st.integers(10**9, 2 * 10**9), st.integers(-1000, 10**6))
-def test_a_direct_url_claims_no_more_than_the_credentials_live(expires: int, moment: int, left: int) -> None:
+def test_a_direct_url_ends_with_temporary_credentials(expires: int, moment: int, left: int) -> None:
     link = link_at(moment, expires=expires, ends=moment + left + 0.5)
     assert end_of(link) <= max(moment + left, window_start("x.png", expires, moment) + 1)
     assert link.seconds_left <= max(left, 1)
     assert end_of(link) == link.seconds_left + moment
 
 
-def test_a_direct_url_asks_for_a_download_where_the_type_is_not_shown() -> None:
+def test_a_direct_url_asks_for_a_download_of_a_type_that_browsers_do_not_show() -> None:
     assert link_at(0).url.endswith("&GET&as=None")
     assert link_at(0, key="x.svg").url.endswith("&GET&as=x.svg")
 
 
-def test_there_is_no_direct_url_where_the_app_serves_the_file() -> None:
+def test_a_given_download_name_is_used_and_an_empty_one_is_not() -> None:
+    assert link_at(0, download_name="My plan.png").url.endswith("&as=My plan.png")
+    assert link_at(0, key="x.svg", download_name="").url.endswith("&as=x.svg")
+
+
+@given(st.integers(2, 604800), st.integers(10**9, 2 * 10**9), st.integers(1, 10**6))
+def test_a_direct_url_ends_no_later_than_it_is_told(expires: int, moment: int, left: int) -> None:
+    link = link_at(moment, expires=expires, ends_at=moment + left)
+    assert end_of(link) == min(moment + left, window_start("x.png", expires, moment) + expires)
+    assert link_at(moment, expires=expires, ends_at=moment + left, ends=moment + 0.5).seconds_left <= 1
+
+
+def test_there_is_no_direct_url_if_the_app_sends_the_file() -> None:
     assert direct_link(MemoryBackend(), "x.png", 3600) is None
 
 
@@ -118,7 +133,7 @@ def test_there_is_no_direct_url_where_the_app_serves_the_file() -> None:
 
 
 @given(st.integers(-100, 604800))
-def test_a_kept_redirect_ends_a_minute_before_its_signature(seconds_left: int) -> None:
+def test_a_cached_redirect_ends_a_minute_before_its_signature(seconds_left: int) -> None:
     response = Redirect(Link("https://there/x", seconds_left), private=False)
     found = re.fullmatch(r"private, max-age=(\d+)", response.headers["Cache-Control"])
     assert found is not None
@@ -128,7 +143,7 @@ def test_a_kept_redirect_ends_a_minute_before_its_signature(seconds_left: int) -
 SIGNED = "https://there/a%20b%2Cc/%F0%9F%98%80.png?X-Amz-Credential=k%2F2026&X-Amz-Signature=ab+c~d"
 
 
-def test_a_redirect_is_found_not_moved_for_ever_and_carries_its_link_unchanged() -> None:
+def test_a_redirect_is_a_302_with_the_link_unchanged() -> None:
     response = Redirect(Link(SIGNED, 100), private=False)
     assert isinstance(response, Response)
     assert (response.status_code, response.status) == (302, "302 FOUND")
@@ -142,7 +157,7 @@ def test_a_redirect_is_found_not_moved_for_ever_and_carries_its_link_unchanged()
     }
 
 
-def test_what_is_private_is_not_opened_to_other_pages() -> None:
+def test_a_private_redirect_is_not_readable_by_other_sites() -> None:
     assert "Access-Control-Allow-Origin" not in Redirect(Link(SIGNED, 100), private=True).headers
 
 
@@ -155,7 +170,7 @@ def app_with(after: Callable[[Response], Response] | None = None) -> Flask:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_redirect_goes_out_as_it_is(method: str) -> None:
+def test_a_redirect_is_sent_unchanged(method: str) -> None:
     response = app_with().test_client().open("/", method=method)
     assert (response.status_code, response.headers["Location"], response.data) == (302, SIGNED, b"")
     assert response.headers["Content-Length"] == "0"
@@ -179,7 +194,7 @@ def test_an_app_may_add_headers_cookies_and_a_body(method: str) -> None:
     assert response.data == (b"moved" if method == "GET" else b"")
 
 
-def test_an_app_may_look_at_it_change_its_status_and_wait_for_its_end() -> None:
+def test_an_app_may_read_the_redirect_change_its_status_and_wait_for_its_end() -> None:
     ended = []
 
     def after(response: Response) -> Response:

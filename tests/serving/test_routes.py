@@ -1,4 +1,4 @@
-"""``GET`` and ``HEAD /uploads/<path>``, on every backend alike."""
+"""``GET`` and ``HEAD /uploads/<path>`` answer alike on every backend."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ LEGACY = {
 }
 
 
-# Cloudinary and ImageKit choose the type of what they deliver; that it is saved, not shown, is ours to say.
-TYPES_OF_THEIR_OWN = {"cloudinary", "imagekit"}
+# Cloudinary and ImageKit choose the content type of what they deliver. The app only decides that it is downloaded.
+OWN_CONTENT_TYPES = {"cloudinary", "imagekit"}
 
-# Where each backend keeps files, as its urls begin; one of the API's says the rest in its query.
-PLACES = ("/test-bucket/uploads/", "/v1_1/demo/raw/download", "/demo/raw/upload/v1/uploads/", "/ik/demo/uploads/")
+# How the paths of each backend's urls begin. Cloudinary's download API has the rest in its query.
+URL_STARTS = ("/test-bucket/uploads/", "/v1_1/demo/raw/download", "/demo/raw/upload/v1/uploads/", "/ik/demo/uploads/")
 
 
 class Answer:
-    """The final answer to a request, whether the app gave it or the backend that it redirects to."""
+    """The final answer to a request, from the app or from the backend that it redirects to."""
 
     def __init__(self, status: int, headers: Any, data: bytes) -> None:
         self.status, self.headers, self.data = status, headers, data
 
 
 def ask(app: Flask, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> TestResponse:
-    """The app's own answer, read to its end and closed as a server does."""
+    """Return the app's own answer, read to its end and closed as a server does."""
     return app.test_client().open(path, method=method, headers=headers, buffered=True)
 
 
 def fetch(app: Flask, path: str, *, method: str = "GET", **headers: str) -> Answer:
-    """Follow ``path`` to its end, over the network where the app redirects there."""
+    """Return the final answer. A redirect is followed over the network."""
     answer = ask(app, path, method=method, headers=headers)
     if answer.status_code != 302:
         return Answer(answer.status_code, answer.headers, answer.data)
@@ -70,7 +70,7 @@ def fetch(app: Flask, path: str, *, method: str = "GET", **headers: str) -> Answ
 
 
 def put(uploads: Uploads, key: str, content: bytes) -> None:
-    """A file as an older app left it, under its own name."""
+    """Store a file as an older app did, under a key of its own."""
     uploads.backend.save(
         key, io.BytesIO(content), content_type="text/html", size=len(content), filename="x", overwrite=True
     )
@@ -84,7 +84,7 @@ def test_a_stored_file_is_served_byte_for_byte(app: Flask, uploads: Uploads) -> 
 
 
 @pytest.mark.parametrize(("asked", "key"), LEGACY.items())
-def test_paths_of_older_apps_are_served_as_a_browser_asks_for_them(
+def test_the_paths_of_older_apps_are_served_in_the_spelling_of_a_browser(
     app: Flask, uploads: Uploads, asked: str, key: str
 ) -> None:
     put(uploads, key, sample(key))
@@ -93,12 +93,12 @@ def test_paths_of_older_apps_are_served_as_a_browser_asks_for_them(
     assert fetch(app, uploads.url(asked)).data == sample(key)
 
 
-def test_a_path_of_windows_is_served_where_a_page_puts_it_behind_the_host(app: Flask, uploads: Uploads) -> None:
+def test_a_path_written_on_windows_is_served_directly_after_the_host(app: Flask, uploads: Uploads) -> None:
     put(uploads, "old (1).png", PNG)
     assert fetch(app, "/" + quote("uploads\\old (1).png")).data == PNG
 
 
-def test_head_tells_size_and_type_without_a_body(app: Flask, uploads: Uploads) -> None:
+def test_head_answers_with_size_and_type_and_without_a_body(app: Flask, uploads: Uploads) -> None:
     path = uploads.save(PNG, filename="photo.png")
     answer = fetch(app, f"/{path}", method="HEAD")
     assert (answer.status, answer.data) == (200, b"")
@@ -114,20 +114,20 @@ def test_ranges_are_served(app: Flask, uploads: Uploads) -> None:
 
 
 @pytest.mark.parametrize("name", ["evil.svg", "evil.html", "evil.xhtml", "evil.xml", "evil.js", "evil", "evil.png.svg"])
-def test_what_could_run_is_saved_by_the_browser_and_never_shown(app: Flask, uploads: Uploads, name: str) -> None:
+def test_a_file_that_may_hold_a_script_is_downloaded_and_never_shown(app: Flask, uploads: Uploads, name: str) -> None:
     path = uploads.save(SCRIPT, filename=name)
     put(uploads, f"legacy/{name}", SCRIPT)
     for asked in (f"/{path}", f"/uploads/legacy/{name}"):
         answer = fetch(app, asked)
         assert (answer.status, answer.data) == (200, SCRIPT)
         assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
-        if uploads.backend.name not in TYPES_OF_THEIR_OWN:
+        if uploads.backend.name not in OWN_CONTENT_TYPES:
             assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
-def test_a_script_that_calls_itself_a_picture_is_never_served_as_a_script(app: Flask, uploads: Uploads) -> None:
-    if uploads.backend.name == "cloudinary":  # which looks into pictures
-        with pytest.raises(TypeNotAllowed, match=r"'evil\.png' is refused: Cloudinary cannot read it as the picture"):
+def test_a_script_with_the_name_of_a_picture_is_never_served_as_a_script(app: Flask, uploads: Uploads) -> None:
+    if uploads.backend.name == "cloudinary":  # the service inspects pictures
+        with pytest.raises(TypeNotAllowed, match=r"'evil\.png'"):
             uploads.save(SCRIPT, filename="evil.png")
         return
     path = uploads.save(SCRIPT, filename="evil.png")
@@ -135,12 +135,12 @@ def test_a_script_that_calls_itself_a_picture_is_never_served_as_a_script(app: F
     assert fetch(app, f"/{path}").headers["Content-Type"] == "image/png"
 
 
-def test_text_is_shown_as_utf8(app: Flask, uploads: Uploads) -> None:
+def test_text_is_served_as_utf8(app: Flask, uploads: Uploads) -> None:
     path = uploads.save("Zoë".encode(), filename="note.txt")
     answer = fetch(app, f"/{path}")
     assert (answer.status, answer.data.decode()) == (200, "Zoë")
     assert "Content-Disposition" not in answer.headers or answer.headers["Content-Disposition"] == "inline"
-    if uploads.backend.name not in TYPES_OF_THEIR_OWN:
+    if uploads.backend.name not in OWN_CONTENT_TYPES:
         assert answer.headers["Content-Type"].replace(" ", "").lower() == "text/plain;charset=utf-8"
 
 
@@ -157,12 +157,12 @@ NOT_SERVED = [
 
 
 @pytest.mark.parametrize("path", NOT_SERVED)
-def test_traversal_and_open_redirects_end_as_404(app: Flask, path: str) -> None:
+def test_traversals_and_open_redirects_are_a_404(app: Flask, path: str) -> None:
     answer = ask(app, path, headers={"Host": "evil.example"})
-    if answer.status_code == 302:  # a name that nobody has, in the right place: the backend says 404
+    if answer.status_code == 302:  # to a file that does not exist: the backend answers 404
         location = urlsplit(answer.headers["Location"])
         assert location.hostname == "127.0.0.1"
-        assert location.path.startswith(PLACES)
+        assert location.path.startswith(URL_STARTS)
         assert ".." not in unquote(f"{location.path}?{location.query}").split("/")
         assert fetch(app, path).status == 404
     else:
@@ -178,7 +178,7 @@ def test_every_refusal_looks_the_same(app: Flask, uploads: Uploads) -> None:
     assert {(answer.status_code, answer.data) for answer in answers} == {(404, answers[0].data)}
 
 
-def test_with_authorize_everything_is_private(app: Flask, uploads: Uploads) -> None:
+def test_every_answer_is_private_if_there_is_a_hook(app: Flask, uploads: Uploads) -> None:
     path = uploads.save(PNG, filename="a.png")
     open_answer = ask(app, f"/{path}")
     assert open_answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -188,7 +188,7 @@ def test_with_authorize_everything_is_private(app: Flask, uploads: Uploads) -> N
     assert "Access-Control-Allow-Origin" not in private.headers
 
 
-def test_an_authorize_hook_may_answer_by_itself(app: Flask, uploads: Uploads) -> None:
+def test_a_hook_may_abort_with_a_status_of_its_own(app: Flask, uploads: Uploads) -> None:
     @uploads.authorize
     def check(action: str, key: str) -> bool:
         abort(401)
@@ -197,28 +197,14 @@ def test_an_authorize_hook_may_answer_by_itself(app: Flask, uploads: Uploads) ->
 
 
 @pytest.mark.parametrize("answer", [redirect("/login"), "yes", 1, None])
-def test_an_authorize_hook_that_answers_neither_yes_nor_no_opens_nothing(
-    app: Flask, uploads: Uploads, answer: Any
-) -> None:
+def test_a_hook_that_returns_no_bool_opens_nothing(app: Flask, uploads: Uploads, answer: Any) -> None:
     path = uploads.save(PNG, filename="a.png")
     uploads.authorize(lambda action, key: answer)
     with pytest.raises(TypeError, match="must return True or False"):
         ask(app, f"/{path}")
 
 
-def test_each_app_of_a_factory_keeps_its_own_hook(make_app: MakeApp, uploads: Uploads) -> None:
-    apps = []
-    for allowed in (False, True):
-        apps.append(make_app(uploads, UPLOADS_BACKEND="memory"))
-        uploads.authorize(lambda action, key, allowed=allowed: allowed)
-    statuses = []
-    for app in apps:
-        with app.app_context():
-            statuses.append(ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code)
-    assert statuses == [404, 200]
-
-
-def test_a_hook_set_before_or_after_guards_every_app_that_has_none(make_app: MakeApp, uploads: Uploads) -> None:
+def test_a_hook_guards_every_app_of_its_uploads_whenever_it_is_registered(make_app: MakeApp, uploads: Uploads) -> None:
     apps = [make_app(uploads, UPLOADS_BACKEND="memory") for _ in range(2)]
     uploads.authorize(lambda action, key: False)
     apps.append(make_app(uploads, UPLOADS_BACKEND="memory"))
@@ -227,7 +213,26 @@ def test_a_hook_set_before_or_after_guards_every_app_that_has_none(make_app: Mak
             assert ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code == 404
 
 
-def test_no_session_cookie_is_set_or_asked_for(app: Flask, uploads: Uploads) -> None:
+def test_a_hook_replaces_an_earlier_one_in_every_app(make_app: MakeApp, uploads: Uploads) -> None:
+    apps = []
+    for allowed in (False, True):
+        apps.append(make_app(uploads, UPLOADS_BACKEND="memory"))
+        uploads.authorize(lambda action, key, allowed=allowed: allowed)
+    for app in apps:
+        with app.app_context():
+            assert ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code == 200
+
+
+def test_a_hook_does_not_guard_another_uploads_of_the_app(make_app: MakeApp, uploads: Uploads) -> None:
+    app = make_app(uploads, UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory")
+    documents = Uploads(app, name="documents")
+    documents.authorize(lambda action, key: False)
+    with app.app_context():
+        assert ask(app, f"/{uploads.save(PNG, filename='a.png')}").status_code == 200
+        assert ask(app, f"/{documents.save(PNG, filename='a.png')}").status_code == 404
+
+
+def test_no_session_cookie_is_set_or_read(app: Flask, uploads: Uploads) -> None:
     app.secret_key = "x"
     path = uploads.save(PNG, filename="a.png")
     answer = ask(app, f"/{path}")
@@ -239,7 +244,7 @@ def test_only_get_and_head_are_served(app: Flask) -> None:
     assert {ask(app, "/uploads/a.png", method=method).status_code for method in ("POST", "PUT", "DELETE")} == {405}
 
 
-# -- what the app serves itself
+# -- files that the app sends itself
 
 
 @pytest.fixture
@@ -249,14 +254,14 @@ def local(make_app: MakeApp, uploads: Uploads) -> Iterator[Flask]:
         yield app
 
 
-def test_bytes_of_the_app_carry_the_security_headers_and_stay_in_the_cache(local: Flask, uploads: Uploads) -> None:
+def test_a_file_that_the_app_sends_has_security_headers_and_stays_cached(local: Flask, uploads: Uploads) -> None:
     answer = ask(local, f"/{uploads.save(PNG, filename='a.png')}")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
 
-def test_a_browser_that_has_it_gets_304(local: Flask, uploads: Uploads) -> None:
+def test_a_browser_that_has_the_file_gets_a_304(local: Flask, uploads: Uploads) -> None:
     path = uploads.save(PNG, filename="a.png")
     first = ask(local, f"/{path}")
     by_etag = ask(local, f"/{path}", headers={"If-None-Match": first.headers["ETag"]})
@@ -270,7 +275,7 @@ def test_thousands_of_ranges_are_refused(local: Flask, uploads: Uploads) -> None
     assert ask(local, f"/{path}", headers={"Range": ranges}).status_code == 416
 
 
-def test_no_file_stays_open_whatever_the_answer_is(local: Flask, uploads: Uploads) -> None:
+def test_no_file_stays_open_after_any_kind_of_answer(local: Flask, uploads: Uploads) -> None:
     path = uploads.save(PNG, filename="a.png")
     for headers in (
         {},
@@ -305,7 +310,7 @@ def test_a_flood_of_missing_files_does_not_silence_the_log(local: Flask, caplog:
     assert "'really-lost.png' is not in the store (local)" in caplog.text
 
 
-def test_nginx_and_apache_are_told_where_the_file_lies(make_app: MakeApp, uploads: Uploads) -> None:
+def test_nginx_and_apache_are_told_which_file_to_send(make_app: MakeApp, uploads: Uploads) -> None:
     app = make_app(uploads, UPLOADS_ACCEL_REDIRECT="/protected")
     with app.app_context():
         put(uploads, "a b.svg", SCRIPT)
@@ -333,10 +338,10 @@ def test_an_outage_is_a_503_with_retry_after_and_never_a_404(make_app: MakeApp, 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
 
 
-# -- what a backend with direct urls serves
+# -- redirects to a backend
 
 
-def test_a_public_url_takes_what_is_shown_inline_and_the_rest_stays_signed(make_app: MakeApp, uploads: Uploads) -> None:
+def test_files_that_browsers_show_use_the_public_url_and_others_are_signed(make_app: MakeApp, uploads: Uploads) -> None:
     app = make_app(
         uploads, UPLOADS_S3_BUCKET="b", UPLOADS_S3_ACCESS_KEY_ID="a", UPLOADS_S3_SECRET_ACCESS_KEY="s",
         UPLOADS_PUBLIC_URL="https://cdn.example.com/media/",
@@ -363,7 +368,7 @@ def test_a_path_cannot_change_where_a_redirect_leads(make_app: MakeApp) -> None:
         assert answer.status_code == 404 or urlsplit(answer.headers["Location"]).netloc == "cdn.example.com"
 
 
-def test_the_redirect_is_never_permanent_and_never_shared(make_app: MakeApp) -> None:
+def test_a_redirect_is_never_permanent_and_never_in_a_shared_cache(make_app: MakeApp) -> None:
     app = make_app(UPLOADS_S3_BUCKET="b", UPLOADS_S3_ACCESS_KEY_ID="a", UPLOADS_S3_SECRET_ACCESS_KEY="s")
     answer = ask(app, "/uploads/a.png")
     assert answer.status_code == 302
@@ -373,7 +378,7 @@ def test_the_redirect_is_never_permanent_and_never_shared(make_app: MakeApp) -> 
     assert answer.headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_the_url_honours_the_root_that_the_app_is_mounted_at(make_app: MakeApp, uploads: Uploads) -> None:
+def test_a_url_begins_with_the_root_that_the_app_is_mounted_at(make_app: MakeApp, uploads: Uploads) -> None:
     app = make_app(uploads, UPLOADS_BACKEND="memory")
     with app.test_request_context("/", environ_overrides={"SCRIPT_NAME": "/shop"}):
         path: StoredFile = uploads.save(PNG, filename="a.png")
