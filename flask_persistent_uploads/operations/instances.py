@@ -1,24 +1,29 @@
-"""Whether all instances of a running app use one store: what its health address answers when asked again and again."""
+"""Find out whether all instances of a running app use the same store, by asking its health address many times."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
+from ..text import parse_json, plural
 from . import web
-from .verdict import counted
 
 TIMES = 20
-_UNTIL_NEXT_LOOK = 11.0  # seconds: a disk is looked at every 10
+_UNTIL_NEXT_CHECK = 11.0  # seconds: instances check a disk every 10 seconds
 
 
-class Instance(NamedTuple):
-    """What one process behind an address knows; ``store`` is ``None`` while it has not seen its store.
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What one instance answers about its store. ``store`` is ``None`` until the instance has reached its store.
 
-    ``sees`` are the instances whose records it found in the store: its own and, where they share it, the others'.
+    :attr:`sees`       the instances whose records it found in the store: itself and, if the store is shared, others
+    :attr:`on_a_disk`  whether the store is a folder on a disk, and not a service
+    :attr:`answers`    how many answers it gave
     """
 
     id: str
@@ -30,23 +35,29 @@ class Instance(NamedTuple):
     problem: str | None
     sees: tuple[str, ...] = ()
     on_a_disk: bool = False
+    answers: int = 1
 
 
-class Survey(NamedTuple):
-    """``said`` is what each instance said last of each store, ``times`` how often; ``failures`` were no answers."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The answers of a running app.
 
-    said: dict[tuple[str, str | None], Instance]
-    times: Counter[tuple[str, str | None]]
-    failures: Counter[str]
+    :attr:`instances`  the latest answer of each instance; two answers if it was seen with two stores
+    :attr:`failures`   how many requests failed, for each reason, the most frequent first
+    """
+
+    instances: tuple[Instance, ...]
+    failures: Mapping[str, int]
 
     @property
     def stores(self) -> list[list[Instance]]:
-        """Those who share a store: the same marker, and the others' records in it.
+        """Return the instances grouped by store.
 
-        The marker alone does not tell, as a copy of a disk has it too.
+        Instances share a store if they report the same marker and see each other's records in it. The marker alone is
+        not enough, because a copy of a disk contains it too.
         """
         groups: list[list[Instance]] = []
-        for one in self.said.values():
+        for one in self.instances:
             if one.store is not None:
                 same = [group for group in groups if any(_share(one, other) for other in group)]
                 merged = [one, *itertools.chain.from_iterable(same)]
@@ -54,93 +65,114 @@ class Survey(NamedTuple):
         return groups
 
     @property
-    def instances(self) -> int:
-        return max(len({one.id for one in self.said.values()}), len(self.stores))
+    def instance_count(self) -> int:
+        return max(len({one.id for one in self.instances}), len(self.stores))
 
     @property
-    def content(self) -> bool:
-        """All answers came from instances that work, on one store that lasts."""
+    def healthy(self) -> bool:
+        """Return whether every request was answered by an instance that works, all on one store that persists."""
         return len(self.stores) == 1 and not self.failures and not self._complaints()
 
     @property
-    def remedy(self) -> str | None:
-        if len(self.stores) < 2:
-            return None
-        return "keep files in one place for all: a bucket or a service (flask uploads setup s3), or run one instance"
-
     def headline(self) -> str:
-        stores, who = len(self.stores), counted(self.instances, "instance")
-        if not self.said:
-            return "No health answer came: is the extension installed there, and is this the address of the app?"
+        """Return the result in one or more full sentences."""
+        stores, who = len(self.stores), plural(self.instance_count, "instance")
+        if not self.instances:
+            return (
+                "No health answer was received. "
+                "Check that this is the address of the app and that the extension is installed there."
+            )
         if stores > 1:
             return (
-                f"{who}, {stores} different stores: "
-                f"files saved by one are missing on the other, and some requests are 404."
+                f"{who} use {stores} different stores. "
+                f"Files saved by one instance are missing on the others, and some requests answer 404."
             )
-        if complaints := self._complaints():
-            return " ".join([f"{who}, {counted(stores, 'store')}.", *complaints])
-        if self.failures:
-            return f"{who}, 1 store, but some requests had no answer."
-        if self.instances == 1:
-            return "1 instance answered, with 1 store."
-        return f"{who}, 1 store: they share their files."
+        if stores == 0 or self._without_store():
+            result = f"{who} answered."
+        elif self.instance_count == 1:
+            result = "1 instance answered and uses 1 store."
+        else:
+            result = f"{who} share 1 store."
+        failed = ["Some requests were not answered."] if self.failures else []
+        return " ".join([result, *self._complaints(), *failed])
 
-    def _complaints(self) -> list[str]:
-        wiped = "What this store keeps is lost at the next deploy: flask uploads doctor says why, in the app's shell."
-        said = [one.problem or one.alarm or (wiped if one.survives is False else None) for one in self.said.values()]
-        unseen = {one.id for one in self.said.values()} - {one.id for group in self.stores for one in group}
-        said += [f"Instance {one} has not seen its store." for one in unseen]
-        complaints = sorted({text for text in said if text})
-        return [*complaints, "Some requests had no answer."] if complaints and self.failures else complaints
+    @property
+    def remedy(self) -> str | None:
+        """Return what to do if the instances use different stores."""
+        if len(self.stores) < 2:
+            return None
+        return "Use one bucket or service for all instances (flask uploads setup s3), or run only one instance."
 
     def as_json(self) -> dict[str, Any]:
+        """Return all results as values for ``json.dumps``."""
         return {
-            "headline": self.headline(),
-            "content": self.content,
+            "headline": self.headline,
+            "healthy": self.healthy,
             "remedy": self.remedy,
             "stores": len(self.stores),
-            "instances": [{**one._asdict(), "answers": self.times[key]} for key, one in self.said.items()],
+            "instances": [asdict(one) for one in self.instances],
             "failures": dict(self.failures),
         }
 
+    def _complaints(self) -> list[str]:
+        lost = "The files in this store are lost at the next deploy. Run flask uploads doctor on the host to see why."
+        said = [one.problem or one.alarm or (lost if one.survives is False else None) for one in self.instances]
+        said += [f"Instance {one} has not reached its store yet." for one in self._without_store()]
+        return sorted({text for text in said if text})
+
+    def _without_store(self) -> set[str]:
+        return {one.id for one in self.instances} - {one.id for one in self.instances if one.store is not None}
+
 
 def survey(url: str, *, times: int = TIMES) -> Survey:
-    """Ask ``url`` (of a health address) ``times`` times, each on a new connection, as a balancer would spread them.
+    """Ask ``url``, a health address, ``times`` times, each on a new connection so that a load balancer spreads them.
 
-    Where the first round leaves it open whether a disk is shared or copied, a second one is asked after a while.
+    If it is unclear whether the instances share a disk or have copies of it, wait for their next check and ask again.
     """
-    found = Survey({}, Counter(), Counter())
-    _ask(url, times, found)
-    if len(found.stores) > len({one.store for group in found.stores for one in group}):
-        time.sleep(_UNTIL_NEXT_LOOK)
-        _ask(url, times, found)
-    return found
+    answers, failures = _ask(url, times)
+    first = _summary(answers, failures)
+    if len(first.stores) == len({one.store for group in first.stores for one in group}):
+        return first
+    time.sleep(_UNTIL_NEXT_CHECK)
+    more_answers, more_failures = _ask(url, times)
+    return _summary(answers + more_answers, failures + more_failures)
 
 
-def _ask(url: str, times: int, found: Survey) -> None:
+def _ask(url: str, times: int) -> tuple[list[Instance], list[str]]:
+    answers, failures = [], []
     for _ in range(times):
         try:
             answer = web.ask(url, headers={"Accept": "application/json", "Cache-Control": "no-cache"}, follow=True)
-            one = _instance(json.loads(answer.body))
+            answers.append(_parse(parse_json(answer.body)))
         except web.Unreachable as error:
-            found.failures[str(error)] += 1
-        except (ValueError, KeyError, TypeError, RecursionError):
-            found.failures[f"status {answer.status}, and no health answer"] += 1
-        else:
-            earlier = found.said.get((one.id, one.store), one)  # of another worker, whose look may be newer
-            found.said[one.id, one.store] = one._replace(sees=tuple(sorted({*one.sees, *earlier.sees})))
-            found.times[one.id, one.store] += 1
+            failures.append(str(error))
+        except (ValueError, KeyError, TypeError):
+            failures.append(f"status {answer.status} without a health answer")
+    return answers, failures
+
+
+def _summary(answers: Iterable[Instance], failures: Iterable[str]) -> Survey:
+    latest: dict[tuple[str, str | None], Instance] = {}
+    for one in answers:
+        if earlier := latest.get((one.id, one.store)):
+            # The earlier answer may come from another worker of the instance, whose check is newer.
+            sees = tuple(sorted({*one.sees, *earlier.sees}))
+            one = replace(one, sees=sees, answers=earlier.answers + 1)
+        latest[one.id, one.store] = one
+    return Survey(tuple(latest.values()), MappingProxyType(dict(Counter(failures).most_common())))
 
 
 def _share(one: Instance, other: Instance) -> bool:
     if one.store != other.store or one.id == other.id:
         return one.store == other.store
     seen = (one.id in other.sees, other.id in one.sees)
-    # A copy of a disk holds the records of before. A service is looked at seldom: one may not see the other yet.
+    # A copy of a disk holds the records from before it was copied, so both must see each other. A service is checked
+    # seldom: one of them may not have seen the other yet.
     return all(seen) if one.on_a_disk and other.on_a_disk else any(seen)
 
 
-def _instance(answer: Any) -> Instance:
+def _parse(answer: Any) -> Instance:
+    """Raise ``ValueError``, ``KeyError`` or ``TypeError`` if this is not a health answer."""
     texts = [answer[name] for name in ("instance", "store", "since", "backend", "alarm", "problem")]
     identity, sees = texts[0], answer["instances"]
     plain = all(text is None or (isinstance(text, str) and text.isprintable()) for text in texts)

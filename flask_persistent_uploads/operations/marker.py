@@ -1,7 +1,7 @@
-"""The identity of a store: a small file in it that says who it is, since when, and who has used it.
+"""The identity of a store: a small file in the store with its id, its creation time and the instances that used it.
 
-A marker that another deploy left is proof that the store outlived it. A store that lost its files lost its marker with
-them, so that the witness is kept elsewhere: ``UPLOADS_STORE_ID``, in the environment, where every host keeps it.
+A marker that an earlier deploy left behind proves that the store outlived that deploy. A store that loses its files
+loses its marker too. The expected id is therefore kept elsewhere: in the environment, as ``UPLOADS_STORE_ID``.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
 
 from .. import keys
 from ..backends.base import Backend
-from ..errors import BackendRefused, BackendUnavailable, FileExists, FileMissing
+from ..config import Settings
+from ..errors import BackendRefused, BackendUnavailable, FileExists, FileMissing, Problem
+from ..text import parse_json, parse_time
 from .platform import Host
 
-KEY = keys.own("store.json")
+KEY = keys.reserved_key("store.json")
 
-_KEPT = 200  # instances whose record is kept
-_LARGEST = 1 << 20  # bytes
+_MAX_RECORDS = 200
+_MAX_BYTES = 1 << 20
 _ATTEMPTS = 3
 
 
-class Seen(NamedTuple):
-    """The record of one instance and deploy: on which :attr:`Host.kind`, and when it used the store first."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The record of one instance and deploy: its :attr:`Host.kind`, and when it first used the store."""
 
     platform: str
     since: datetime
@@ -36,63 +38,70 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Which store this is. ``instances`` are the records of the latest 200, by :attr:`Host.id`, in their order."""
+    """The id of a store, its creation time, and the latest 200 instances that used it, by :attr:`Host.id`."""
 
     id: str
     since: datetime
     instances: Mapping[str, Seen] = field(default_factory=dict)
 
     def survived(self, host: Host) -> int:
-        """How many other instances or deploys of this platform have used the store: restarts, on a disk of one.
+        """Return how many other instances or deploys of this platform have used the store.
 
-        Records of other platforms prove nothing here: a marker may come with the image that was built elsewhere.
+        On a platform with one instance, this is the number of restarts. Records of other platforms do not count: the
+        marker may have been copied into the image when it was built.
         """
         here = {name for name, seen in self.instances.items() if seen.platform == host.kind}
         return len(here - {host.id})
 
     def with_record(self, host: Host) -> Marker:
+        """Return the marker with the record of this instance as the latest one."""
         older = [(name, seen) for name, seen in self.instances.items() if name != host.id]
-        return replace(self, instances=dict([*older[1 - _KEPT :], (host.id, Seen(host.kind, _now()))]))
+        return replace(self, instances=dict([*older[1 - _MAX_RECORDS :], (host.id, Seen(host.kind, _now()))]))
 
 
 def read(backend: Backend) -> Marker | None:
-    """The marker of the store; ``None`` if it has none. Raises ``BackendError``."""
-    # Asked for first, because a CDN would keep its "not found" of a file that is about to be made.
+    """Return the marker of the store; ``None`` if it has none. Raises ``BackendError``."""
+    # Ask stat() first: if open() asked a CDN, the CDN would cache its 404 for a file that is about to be created.
     if backend.stat(KEY) is None:
         return None
     try:
         with backend.open(KEY) as stream:
-            return _parse(stream.read(_LARGEST))
+            return _parse(stream.read(_MAX_BYTES))
     except FileMissing:
         return None
     except ValueError as error:
         raise BackendRefused(
-            f"The marker of the store, {KEY}, cannot be read: delete it, and the next start makes a new one.", key=KEY
+            f"The marker of the store, {KEY}, cannot be read.",
+            remedy="Delete it; the next start creates a new one.",
+            key=KEY,
         ) from error
 
 
 def establish(backend: Backend) -> Marker:
-    """The marker of the store, made if it has none. Raises ``BackendError``."""
+    """Return the marker of the store; create it if there is none. Raises ``BackendError``."""
     found = read(backend)
     if found is not None:
         return found
-    born = _born()
+    created = _create()
     try:
-        _write(backend, born, overwrite=False)
+        _write(backend, created, overwrite=False)
     except FileExists:  # another instance was faster
         found = read(backend)
-        if found is None:  # a search that lags must not make the store forget who it is
+        if found is None:  # the service's search index lags: do not give the store a second identity
             raise BackendUnavailable(
-                "The marker of the store is not found yet: the next look tries again.", key=KEY
+                "The marker of the store exists but cannot be found yet.",
+                remedy="Wait; the next check tries again.",
+                key=KEY,
             ) from None
         return found
-    return born
+    return created
 
 
 def sign_in(backend: Backend, host: Host) -> Marker:
-    """The marker, made if the store has none, with the record of this instance. Raises ``BackendError``.
+    """Add the record of this instance to the marker; create the marker if there is none. Raises ``BackendError``.
 
-    Two that sign at the same time may lose one record between them, so that it is read again, and by every look.
+    If two instances write at the same time, one record may be lost. Therefore the marker is read again after writing,
+    and every later check signs in again.
     """
     found = establish(backend)
     for _ in range(_ATTEMPTS):
@@ -105,7 +114,7 @@ def sign_in(backend: Backend, host: Host) -> Marker:
 
 
 def born_at(store_id: str) -> datetime | None:
-    """When the store of this id was made, as the id itself says; ``None`` for an id that is not one of ours."""
+    """Return the creation time that is part of a store's id; ``None`` if the id was not generated by this module."""
     found = re.fullmatch(r"(\d{8}T\d{6})Z-[0-9a-f]{8}", store_id)
     if found is None:
         return None
@@ -115,26 +124,30 @@ def born_at(store_id: str) -> datetime | None:
         return None
 
 
-def alarm(expected: str | None, marker: Marker | None, instance: str, *, variables: str = "UPLOADS_") -> str | None:
-    """What is wrong if this is not the store that ``UPLOADS_STORE_ID`` names; ``None`` if it is, or none is named.
+def alarm(settings: Settings, marker: Marker | None, instance: str) -> Problem | None:
+    """Return a problem if ``UPLOADS_STORE_ID`` is set and names another store than the one in use.
 
-    ``instance`` is how the instance calls itself. What stands behind the last colon is the remedy.
+    ``marker`` is that of the store in use, and ``instance`` the name of this instance.
     """
+    expected = settings.store_id
     if expected is None or (marker is not None and marker.id == expected):
         return None
-    found = f"this one, {marker.id}, was born {ago(marker.since)} ago" if marker else "there is no marker here"
-    birth = born_at(expected)
-    age = f" (born {ago(birth)} ago)" if birth else ""
-    meant = f"; only if the change is meant, set {variables}STORE_ID={marker.id}" if marker else ""
-    return (
-        f"ANOTHER STORE. The store {expected} that this app was set up with{age} is not here; {found}. "
-        f"Instance {instance} does not see the files of that store: "
-        f"mount its disk, or name its bucket, or restore its files if they are lost{meant}"
+    created = born_at(expected)
+    named = f"{expected} (created {age(created)} ago)" if created else expected
+    found = f"is {marker.id} (created {age(marker.since)} ago)" if marker else "has no marker"
+    variable = settings.variable("store_id")
+    message = (
+        f"ANOTHER STORE. The app expects the store {named}, but the store in use {found}. "
+        f"Instance {instance} cannot see the files of the expected store."
     )
+    remedy = "Mount the disk of the expected store, or set its bucket. If its files are lost, restore them."
+    if marker:
+        remedy += f" Only if you changed the store on purpose, set {variable}={marker.id}."
+    return Problem(message, remedy, variable)
 
 
-def ago(moment: datetime) -> str:
-    """How long ago, in the largest unit that fits: ``40 s``, ``5 min``, ``3 h``, ``14 days``."""
+def age(moment: datetime) -> str:
+    """Return the time that has passed since, in the largest unit that gives at least 2: ``40 s``, ``14 days``."""
     seconds = max(0, int((_now() - moment).total_seconds()))
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
@@ -142,7 +155,7 @@ def ago(moment: datetime) -> str:
     return f"{seconds} s"
 
 
-def _born() -> Marker:
+def _create() -> Marker:
     now = _now().replace(microsecond=0)
     return Marker(f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now)
 
@@ -169,17 +182,11 @@ def _write(backend: Backend, marker: Marker, *, overwrite: bool) -> None:
 
 
 def _parse(data: bytes) -> Marker:
-    """Raises ``ValueError`` for what is no marker."""
+    """Raise ``ValueError`` if this is not a marker."""
+    content = parse_json(data)
     try:
-        content: Any = json.loads(data)
-        records = {str(name): Seen(str(where), _moment(since)) for name, (where, since) in content["instances"].items()}
-        return Marker(str(content["id"]), _moment(content["since"]), records)
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        records = content["instances"].items()
+        instances = {str(name): Seen(str(platform), parse_time(since)) for name, (platform, since) in records}
+        return Marker(str(content["id"]), parse_time(content["since"]), instances)
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError("not a marker") from error
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment

@@ -1,7 +1,7 @@
-"""What a folder lies on: a disk of its own, the root file system, memory, a container's image (proc_pid_mountinfo(5)).
+"""Find out what kind of storage a folder is on: a separate disk, the root file system, memory or a container's image.
 
-It is what the kernel says. Whether it outlives a deploy is for others to judge: a root file system does on a plain
-server, and is wiped on most hosts.
+The answer comes from the kernel (proc_pid_mountinfo(5)). It does not say whether the storage survives a deploy: a root
+file system does on a plain server, but most hosting platforms wipe it. :mod:`.verdict` decides that.
 """
 
 from __future__ import annotations
@@ -10,28 +10,30 @@ import errno
 import os
 import re
 import stat as stat_modes
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 _MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 _IMAGE = {"overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs", "squashfs", "fuse.squashfuse", "erofs"}
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs"}
-# The rest of FUSE counts as network: mounted buckets (gcsfuse, goofys, Mountpoint) often say no more than "fuse".
-_FUSE_NEARBY = {"fuse.mergerfs", "fuse.bindfs", "fuse.gocryptfs", "fuse.grpcfuse"}
+# All other FUSE file systems count as network: mounted buckets (gcsfuse, goofys, Mountpoint) often call themselves
+# just "fuse".
+_LOCAL_FUSE = {"fuse.mergerfs", "fuse.bindfs", "fuse.gocryptfs", "fuse.grpcfuse"}
 _EMPTY_DIR = "/kubernetes.io~empty-dir/"
-# Before it: /var/lib/docker/volumes, podman's .../containers/storage/volumes, or nothing where that is a disk itself.
+# The path before it differs: /var/lib/docker/volumes, podman's .../containers/storage/volumes, or none at all if the
+# volumes are on a disk of their own.
 _ANONYMOUS = re.compile(r"/[0-9a-f]{64}/_data(/|$)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class Place(Enum):
-    """What a folder can lie on; the value can stand in a sentence."""
+    """The kinds of storage. Each value is a noun phrase for use in a sentence."""
 
-    OWN = "a mount of its own"
+    OWN = "a separate mount"
     ROOT = "the root file system"
     MEMORY = "a file system in memory"
     IMAGE = "a layer of the container's image"
@@ -40,10 +42,14 @@ class Place(Enum):
     UNKNOWN = "an unknown file system"
 
 
-class Mount(NamedTuple):
-    """``point`` and ``filesystem`` ("ext4", "nfs4") are empty if not known; ``network``: another machine serves it.
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The mount that a folder is on.
 
-    9p and virtiofs do not count as network: with them a sandbox (gVisor, Firecracker, WSL) reaches its own host.
+    :attr:`point`       its mount point; empty if unknown
+    :attr:`filesystem`  its type, such as ``ext4`` or ``nfs4``; empty if unknown
+    :attr:`network`     whether another machine serves it. 9p and virtiofs do not count: sandboxes (gVisor, Firecracker,
+                        WSL) use them to reach their own host.
     """
 
     place: Place
@@ -52,8 +58,9 @@ class Mount(NamedTuple):
     network: bool
 
 
-class Room(NamedTuple):
-    """What is left for processes without privileges. A total of 0: the file system has no such limit."""
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """The space that is left for unprivileged processes. A total of 0 means that there is no such limit."""
 
     free_bytes: int
     total_bytes: int
@@ -62,12 +69,12 @@ class Room(NamedTuple):
     read_only: bool
 
 
-def look(directory: Path) -> Mount:
-    """What a folder lies on, or would if it were made; it need not exist, and is not made by looking.
+def find_mount(directory: Path) -> Mount:
+    """Return the mount that a folder is on, or would be on if it existed. Creates nothing.
 
-    Links are followed, broken ones to where they would lead. Given an absolute path, never raises :exc:`OSError`.
+    Follows symbolic links, also broken ones. Does not raise :exc:`OSError` for an absolute path.
     """
-    path, device = _nearest(directory)
+    path, device = _nearest_folder(directory)
     try:
         mountinfo = os.fsdecode(MOUNTINFO.read_bytes())
     except OSError:
@@ -75,40 +82,41 @@ def look(directory: Path) -> Mount:
     return classify(mountinfo, str(path), device=device, root_device=Path("/").stat().st_dev)
 
 
-def room(directory: Path) -> Room:
-    """How much more fits where a folder lies, or would lie; raises :exc:`OSError` if that cannot be asked."""
-    found = os.statvfs(_nearest(directory)[0])
+def disk_space(directory: Path) -> DiskSpace:
+    """Return the space that is left on the disk that a folder is on, or would be on. Raises :exc:`OSError`."""
+    found = os.statvfs(_nearest_folder(directory)[0])
     size, read_only = found.f_frsize, bool(found.f_flag & os.ST_RDONLY)
-    return Room(found.f_bavail * size, found.f_blocks * size, found.f_favail, found.f_files, read_only)
+    return DiskSpace(found.f_bavail * size, found.f_blocks * size, found.f_favail, found.f_files, read_only)
 
 
 def classify(mountinfo: str, path: str, *, device: int | None = None, root_device: int | None = None) -> Mount:
-    """What ``path`` lies on, by the text of ``/proc/self/mountinfo`` and the device numbers of the path and of ``/``.
+    """Return the mount of ``path``, from the text of ``/proc/self/mountinfo`` and the device numbers of path and root.
 
-    ``path`` is absolute, exists and has no links. If no line holds it, as on systems without ``/proc``, the device
-    numbers decide alone. Malformed lines count as absent.
+    ``path`` is absolute, exists and has no symbolic links. If no line contains it, as on systems without ``/proc``,
+    the device numbers alone decide. Malformed lines are ignored.
     """
-    lines = [line for line in map(_parsed, mountinfo.split("\n")) if line and _holds(line[1].point, path)]
+    lines = [line for line in map(_parse_line, mountinfo.split("\n")) if line and _contains(line[1].point, path)]
     if not lines:
         place = Place.ROOT if device == root_device else Place.OWN
         return Mount(Place.UNKNOWN if None in (device, root_device) else place, "", "", False)
     if device is not None:
-        # A mount over a parent hides the deeper ones, so the longest may be out of reach. No line shows the number of
-        # a btrfs subvolume.
+        # A later mount on a parent hides the deeper ones, so the longest mount point may be out of reach. The numbers
+        # of btrfs subvolumes are in no line.
         number = f"{os.major(device)}:{os.minor(device)}"
         lines = [line for line in lines if line[0] == number] or lines
-    # Of two on one point the later lies on top, and max keeps the first that it meets.
+    # Of two mounts on the same point, the later one is on top; max() returns the first of equal items.
     return max((mount for _, mount in reversed(lines)), key=lambda mount: len(mount.point))
 
 
-def _nearest(directory: Path) -> tuple[Path, int | None]:
-    """The real path of the nearest folder that is there, and its device number: ``None`` if it may not be seen.
+def _nearest_folder(directory: Path) -> tuple[Path, int | None]:
+    """Return the real path of the nearest existing folder, and its device number, or ``None`` if it cannot be read.
 
-    A broken disk ("Transport endpoint is not connected") is there as well: its parent lies on something else.
+    The folder of a broken disk ("Transport endpoint is not connected") counts as existing, because its parent is on
+    another disk.
     """
     try:
         path = Path(os.path.realpath(directory))
-    except OSError:  # a link that may be seen but not read, such as /proc/1/cwd
+    except OSError:  # a link that can be seen but not read, such as /proc/1/cwd
         path = directory.absolute()
     while True:
         try:
@@ -122,18 +130,18 @@ def _nearest(directory: Path) -> tuple[Path, int | None]:
         path = path.parent
 
 
-def _parsed(line: str) -> tuple[str, Mount] | None:
-    """The device number and the mount of a line. Single spaces part its fields; other white space is part of names."""
+def _parse_line(line: str) -> tuple[str, Mount] | None:
+    """Return the device number and the mount of a line. Single spaces separate fields; other spaces belong to names."""
     before, _, after = line.partition(" - ")
     fields, filesystem = before.split(" "), after.split(" ")[0]
     if len(fields) < 6 or not fields[4].startswith("/") or not filesystem:
         return None
     root, point = fields[3], _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
-    fuse = filesystem.split(".")[0] == "fuse" and filesystem not in _FUSE_NEARBY | _IMAGE
+    fuse = filesystem.split(".")[0] == "fuse" and filesystem not in _LOCAL_FUSE | _IMAGE
     return fields[2], Mount(_place(filesystem, root, point), point, filesystem, fuse or filesystem in _NETWORK)
 
 
-def _holds(point: str, path: str) -> bool:
+def _contains(point: str, path: str) -> bool:
     return path == point or path.startswith(point.rstrip("/") + "/")
 
 

@@ -1,4 +1,4 @@
-"""Which host this is, which of its instances, and what is known of such hosts: one table, with its date."""
+"""Detect the hosting platform and the instance, and describe each platform in one table."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import quoted
-from ..errors import ConfigError
+from ..errors import ConfigError, Problem
 
-#: When the vendors' pages behind :data:`PLATFORMS` were read.
-READ = "2026-11"
+#: When the facts in :data:`PLATFORMS` were last compared with the vendors' documentation.
+LAST_VERIFIED = "2026-11"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What is known of one kind of host. ``None`` is not known, or no limit; fields in ``unverified`` are hearsay.
+    """The facts about one hosting platform. ``None`` means unknown, or no limit.
 
-    :attr:`known_by`       variables, any of which tells that we are there
-    :attr:`confirmed_by`   variables that are there as well, unless somebody sets the others by hand
-    :attr:`running`        a variable that is there only while the app runs, not while it is built or released
-    :attr:`releasing`      a variable that is there only while a release is prepared
-    :attr:`instance`       variables that name an instance, or a deploy, of which one disk may see many
-    :attr:`wiped`          whether what lies on the root file system is gone with the next deploy or restart
-    :attr:`volumes`        whether a file system that is mounted apart stays; else only one over the network does
-    :attr:`volume`         how to get a disk that stays, in words
-    :attr:`volume_path`    a variable that holds where such a disk is mounted; :attr:`volume_at` where it always is
-    :attr:`shared`         whether all instances see the same disk; ``False``: each has its own
-    :attr:`max_body`       bytes that a request may have
-    :attr:`max_seconds`    until a request must be answered
-    :attr:`idle_seconds`   without requests, after which an instance may be put to sleep
-    :attr:`stop_signal`    sent before the end, which comes ``stop_seconds`` later
+    :attr:`known_by`       environment variables, any of which identifies the platform
+    :attr:`confirmed_by`   variables that the platform sets too; if all are missing, somebody set the others by hand
+    :attr:`running`        a variable that is set only while the app runs, not while it is built or released
+    :attr:`releasing`      a variable that is set only while a release command runs
+    :attr:`instance`       variables that together identify an instance and its deploy
+    :attr:`wiped`          whether each deploy or restart erases the root file system
+    :attr:`volumes`        whether a separate mount persists; if not, only a network file system does
+    :attr:`volume`         how to get a persistent disk, as a clause in the imperative
+    :attr:`volume_path`    a variable that holds the mount path of such a disk
+    :attr:`volume_at`      the mount path of such a disk, if it is always the same
+    :attr:`shared`         ``True``: all instances share one disk; ``False``: each instance has its own
+    :attr:`max_body`       the largest request body, in bytes
+    :attr:`max_seconds`    how long a request may take
+    :attr:`idle_seconds`   how long an instance may be without requests before it is put to sleep
+    :attr:`stop_signal`    the signal that announces the end of an instance
+    :attr:`stop_seconds`   how long after the signal the instance is killed
+    :attr:`unverified`     the fields for which the vendor's documentation gives no proof
     """
 
     id: str
@@ -58,7 +61,7 @@ class Platform:
 
 _MB, _MIB = 10**6, 2**20
 
-#: The specific before the general: many of these run on Kubernetes or Docker.
+#: The first match wins. Kubernetes and Docker come last, because many other platforms run on them.
 PLATFORMS = (
     Platform(
         id="render",
@@ -88,8 +91,8 @@ PLATFORMS = (
     Platform(
         id="heroku",
         name="Heroku",
-        known_by=("DYNO",),  # "web.1" after every restart again: the host name is what is new
-        max_seconds=30,  # to the first byte of the answer, from when the whole body has arrived
+        known_by=("DYNO",),  # not for instance: it is "web.1" after every restart, while the host name changes
+        max_seconds=30,  # from the end of the request body to the first byte of the response
         idle_seconds=1800,
         stop_seconds=30,
         unverified=frozenset({"known_by", "idle_seconds", "stop_signal", "stop_seconds", "volume"}),
@@ -103,7 +106,7 @@ PLATFORMS = (
         volume="add a volume",
         volume_path="RAILWAY_VOLUME_MOUNT_PATH",
         shared=False,
-        max_seconds=300,  # for the body to arrive
+        max_seconds=300,  # until the request body has arrived
         idle_seconds=600,
         stop_seconds=0,
     ),
@@ -138,7 +141,7 @@ PLATFORMS = (
         known_by=("WEBSITE_SITE_NAME",),
         confirmed_by=("WEBSITE_INSTANCE_ID",),
         instance=("WEBSITE_INSTANCE_ID", "HOSTNAME"),
-        volume_at="/home",  # in containers of one's own with WEBSITES_ENABLE_APP_SERVICE_STORAGE=true
+        volume_at="/home",  # custom containers need WEBSITES_ENABLE_APP_SERVICE_STORAGE=true
         shared=True,
         max_seconds=230,
         unverified=frozenset({"stop_signal", "volume_at"}),
@@ -158,11 +161,11 @@ PLATFORMS = (
         known_by=("AWS_LAMBDA_FUNCTION_NAME",),
         instance=("AWS_LAMBDA_LOG_STREAM_NAME",),
         shared=True,
-        max_body=6 * _MB,  # base64 counts
-        max_seconds=29,  # of the API Gateway before it
+        max_body=6 * _MB,  # after base64 encoding
+        max_seconds=29,  # the limit of API Gateway
         unverified=frozenset({"shared", "max_body"}),
     ),
-    # These two set no variable by which they are known: UPLOADS_PLATFORM says it.
+    # These two set no variable that identifies them: they are recognised by UPLOADS_PLATFORM only.
     Platform(id="app-runner", name="AWS App Runner", max_seconds=120, unverified=frozenset({"known_by"})),
     Platform(id="digitalocean", name="DigitalOcean App Platform", max_seconds=100, unverified=frozenset({"known_by"})),
     Platform(
@@ -191,11 +194,13 @@ _BOOT = "proc/sys/kernel/random/boot_id"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The host that this process runs on: what kind, and which instance and deploy of it.
+    """The instance that this process runs in.
 
-    ``names`` are the instance's own, for the log. ``doubt`` says why the environment may be wrong about the platform.
-    ``building``: the app is being built or released, which happens where no disk is mounted. ``stated``: somebody set
-    the platform by hand. ``machine`` stays the same over the restarts of a machine of one's own.
+    :attr:`names`     what the platform calls the instance and its deploy, for the log
+    :attr:`doubt`     why the platform may be wrong, as a sentence; ``None`` if nothing suggests that
+    :attr:`building`  whether the app is being built or released; no disk is mounted then
+    :attr:`stated`    whether the platform was set by hand
+    :attr:`machine`   a hash that identifies the machine and does not change when it restarts
     """
 
     platform: Platform
@@ -206,75 +211,86 @@ class Host:
     machine: str = ""
 
     def __str__(self) -> str:
-        """The instance, for the log."""
+        """Return the name of the instance for the log."""
         return f"{' '.join(self.names)} ({self.id})"
 
     @property
     def kind(self) -> str:
-        """What a marker's records tell apart: the platform, or a single machine, which an image is not copied to."""
+        """Return the platform, or the machine if its disk is not wiped. Markers compare it.
+
+        A marker that was copied to another machine, with an image or a backup, therefore proves nothing there.
+        """
         return self.platform.id if self.platform.wiped else f"{self.platform.id} {self.machine}"
 
     @property
     def id(self) -> str:
-        """One for every process of an instance and deploy, as far as the platform tells them apart: 12 hex digits."""
+        """Return 12 hex digits that all processes of one instance and deploy share.
+
+        Instances that their platform does not tell apart have the same id.
+        """
         return hashlib.sha256("\0".join([self.platform.id, *self.names]).encode()).hexdigest()[:12]
 
 
 def detect(
-    environ: Mapping[str, str], override: str | None = None, *, variables: str = "UPLOADS_", root: Path = Path("/")
+    environ: Mapping[str, str],
+    override: str | None = None,
+    *,
+    variable: str = "UPLOADS_PLATFORM",
+    root: Path = Path("/"),
 ) -> Host:
-    """The host, as its environment tells, or as ``override`` (``UPLOADS_PLATFORM``) does; no network is asked.
+    """Detect the host from its environment, unless ``override`` names the platform. Uses no network.
 
-    Raises ``ConfigError`` for an ``override`` that is none of the ids in :data:`PLATFORMS`.
+    ``variable`` is where ``override`` was set. Raises ``ConfigError`` if no platform has that id.
     """
-    platform = _named(override, variables) if override else _recognised(environ, root)
+    platform = _by_id(override, variable) if override else _recognise(environ, root)
     doubt = None
     if platform.confirmed_by and not override and not any(environ.get(name) for name in platform.confirmed_by):
         known = next(name for name in platform.known_by if environ.get(name))
-        doubt = f"{known} claims {platform.name}, but {' and '.join(platform.confirmed_by)} is not set"
+        doubt = f"{known} suggests {platform.name}, but {' and '.join(platform.confirmed_by)} is not set."
     names = tuple(environ[name] for name in platform.instance if environ.get(name))
     return Host(
         platform,
-        names or (_own_name(platform, root),),
+        names or (_fallback_name(platform, root),),
         doubt=doubt,
-        building=_builds(platform, environ),
+        building=_is_building(platform, environ),
         stated=override is not None,
-        machine=_machine(root),
+        machine=_machine_hash(root),
     )
 
 
-def _named(override: str, variables: str = "UPLOADS_") -> Platform:
+def _by_id(override: str, variable: str = "UPLOADS_PLATFORM") -> Platform:
     wanted = override.strip().lower()
     for platform in PLATFORMS:
         if platform.id == wanted:
             return platform
     known = ", ".join(platform.id for platform in PLATFORMS)
-    raise ConfigError(f"{variables}PLATFORM is {quoted(override)}, which is not known: set it to one of {known}.")
+    message = f"{variable} is {quoted(override)}. There is no such platform."
+    raise ConfigError(Problem(message, f"Set it to one of {known}.", variable))
 
 
-def _recognised(environ: Mapping[str, str], root: Path) -> Platform:
+def _recognise(environ: Mapping[str, str], root: Path) -> Platform:
     for platform in PLATFORMS:
         if any(environ.get(name) for name in platform.known_by):
             return platform
     in_a_container = any((root / name).exists() for name in _CONTAINER_FILES)
-    return _named("docker" if in_a_container else "machine")
+    return _by_id("docker" if in_a_container else "machine")
 
 
-def _builds(platform: Platform, environ: Mapping[str, str]) -> bool:
+def _is_building(platform: Platform, environ: Mapping[str, str]) -> bool:
     if platform.releasing is not None and environ.get(platform.releasing):
         return True
     confirmed = any(environ.get(name) for name in platform.confirmed_by)
     return platform.running is not None and confirmed and not environ.get(platform.running)
 
 
-def _own_name(platform: Platform, root: Path) -> str:
-    """Where the platform gives no name: a container's host name is its own; a machine is another after a reboot."""
+def _fallback_name(platform: Platform, root: Path) -> str:
+    """Return the host name, which each container gets anew, or the boot id, which a machine gets at each boot."""
     boot = "" if platform.wiped else _read(root / _BOOT)
     return boot or socket.gethostname()
 
 
-def _machine(root: Path) -> str:
-    """As machine-id(5) says: unique, and not to be shown."""
+def _machine_hash(root: Path) -> str:
+    """Return a hash of the machine id: machine-id(5) says that the id itself must not be exposed."""
     identity = _read(root / "etc/machine-id") or socket.gethostname()
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 

@@ -1,29 +1,45 @@
-"""What to paste where, for each kind of store; and for a bucket, the doing of it."""
+"""What to configure for each kind of store, as text to copy; and for a bucket, the steps that configure it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from ..errors import BackendError
+from .. import config
+from ..errors import BackendError, Problem
 from . import bucket as buckets
 from . import marker
 from .bucket import Bucket, NotAllowed
 
 KINDS = ("s3", "r2", "cloudinary", "imagekit", "disk")
 
-_AFTERWARDS = """Then deploy, and in the shell of the service:
+_AFTERWARDS = """Deploy the app. Then run in the shell of the host:
 
 flask --app app uploads doctor{option}
 
-It prints the store's id. Set {variables}STORE_ID to it, and a start on another
-store, or on an empty one, is an alarm in the log."""
+It prints the id of the store. Set {variable} to that id, and the log
+has an alarm if the app ever starts with another store or an empty one."""
 
 
-class Wanted(NamedTuple):
-    """``bucket``, ``region``, ``endpoint`` (of another than Amazon) and ``prefix``; ``path`` of a disk; ``name``."""
+def command(uploads: str, arguments: str) -> str:
+    """Return the command line of ``flask uploads setup`` for the ``Uploads`` of a name."""
+    return f"flask uploads setup {arguments}{_name_option(uploads)}"
+
+
+def _name_option(uploads: str) -> str:
+    return "" if uploads == "uploads" else f" --name {uploads}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The store to configure.
+
+    :attr:`endpoint`  the endpoint of the bucket, unless it is Amazon's
+    :attr:`path`      where a disk is mounted
+    :attr:`uploads`   the name of the ``Uploads``
+    """
 
     bucket: str = "my-bucket"
     region: str = "us-east-1"
@@ -31,196 +47,227 @@ class Wanted(NamedTuple):
     prefix: str = "uploads"
     url_prefix: str = "/uploads"
     path: str = "/var/data"
-    name: str = "uploads"
+    uploads: str = "uploads"
 
-    @property
-    def variables(self) -> str:
-        """What the names of the settings begin with."""
-        return f"{self.name.upper()}_"
+    def variable(self, setting: str) -> str:
+        """Return the variable of a setting."""
+        return config.variable(self.uploads, setting)
 
 
-class Section(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title, and text to copy."""
+
     title: str
     text: str
 
 
-def sections(kind: str, wanted: Wanted) -> Iterator[Section]:
-    """What to paste to keep uploads in a store of this ``kind``, which is one of :data:`KINDS`. No secret is in it."""
-    variables, secrets = _environment(kind, wanted)
-    lines = [f"{name}={value}" for name, value in (variables | secrets).items()]
-    yield Section("The environment of the app, in the host's dashboard or in .env", "\n".join(lines))
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The variables to set, and those whose values are secret, with placeholders."""
+
+    plain: Mapping[str, str]
+    secret: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """Return all of them as lines of a ``.env`` file."""
+        return "\n".join(f"{name}={value}" for name, value in {**self.plain, **self.secret}.items())
+
+
+def sections(kind: str, target: Target) -> Iterator[Section]:
+    """Yield what to configure for a kind of store, one of :data:`KINDS`. No secret is in it."""
+    environment = _environment(kind, target)
+    yield Section("Environment variables, for the dashboard of the host or for .env", str(environment))
     if kind == "s3":
-        yield Section(
-            "What its access key may do, as an IAM policy (--apply wants an administrator's)",
-            _json(buckets.policy(wanted.bucket, wanted.prefix)),
-        )
-        yield Section("CORS rules of the bucket, cors.json", _json({"CORSRules": [dict(buckets.CORS_RULE)]}))
-        yield Section("Lifecycle of the bucket, lifecycle.json", _json({"Rules": [buckets.sweep(wanted.prefix)]}))
-    if kind == "s3" and wanted.endpoint is None:
-        yield Section("By Amazon's command line, unless --apply does it", _aws(wanted))
+        policy = _json(buckets.policy(target.bucket, target.prefix))
+        yield Section("IAM policy for the access key (setup --apply needs the key of an administrator)", policy)
+        yield Section("CORS rules of the bucket: cors.json", _json({"CORSRules": [dict(buckets.CORS_RULE)]}))
+        lifecycle = _json({"Rules": [buckets.cleanup_rule(target.prefix)]})
+        yield Section("Lifecycle rules of the bucket: lifecycle.json", lifecycle)
+    if kind == "s3" and target.endpoint is None:
+        yield Section("Commands of the AWS CLI that create the bucket (setup --apply does the same)", _aws(target))
     if kind == "r2":
-        yield Section("The API token", f"Object Read & Write, for the bucket {wanted.bucket} alone")
-        yield Section("CORS policy of the bucket, under Settings", _json([dict(buckets.CORS_RULE)]))
-    yield Section("Render, in render.yaml", _render(kind, variables, secrets, wanted))
-    yield Section("Koyeb, by its command line", _koyeb(kind, variables, secrets, wanted))
+        yield Section("API token", f"Permission: Object Read & Write. Scope: only the bucket {target.bucket}.")
+        yield Section("CORS policy, for the settings of the bucket", _json([dict(buckets.CORS_RULE)]))
+    yield Section("Render: render.yaml", _render(kind, environment, target))
+    yield Section("Koyeb: commands", _koyeb(kind, environment, target))
     if kind == "disk":
-        yield Section("Docker, in compose.yaml", _compose(wanted))
-    option = "" if wanted.name == "uploads" else f" --name {wanted.name}"
-    yield Section("Afterwards", _AFTERWARDS.format(option=option, variables=wanted.variables))
+        yield Section("Docker: compose.yaml", _compose(target))
+    option, variable = _name_option(target.uploads), target.variable("store_id")
+    yield Section("Afterwards", _AFTERWARDS.format(option=option, variable=variable))
 
 
-def _environment(kind: str, wanted: Wanted) -> tuple[dict[str, str], dict[str, str]]:
-    """The variables, and those that are secret, with what to put in their place."""
-    start = wanted.variables
-    keys = {f"{start}S3_ACCESS_KEY_ID": "<access key id>", f"{start}S3_SECRET_ACCESS_KEY": "<secret access key>"}
-    bucket = {f"{start}S3_BUCKET": wanted.bucket}
-    endpoint = {f"{start}S3_ENDPOINT_URL": wanted.endpoint} if wanted.endpoint else {}
-    account = {f"{start}S3_ENDPOINT_URL": "https://<account id>.r2.cloudflarestorage.com"}
+def _environment(kind: str, target: Target) -> Environment:
+    name = target.variable
+    keys = {name("s3_access_key_id"): "<access key id>", name("s3_secret_access_key"): "<secret access key>"}
+    bucket = {name("s3_bucket"): target.bucket}
+    endpoint = {name("s3_endpoint_url"): target.endpoint} if target.endpoint else {}
+    r2 = endpoint or {name("s3_endpoint_url"): "https://<account id>.r2.cloudflarestorage.com"}
+    cloudinary = {name("cloudinary_url"): "cloudinary://<api key>:<api secret>@<cloud name>"}
     tables: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-        "s3": ({**bucket, f"{start}S3_REGION": wanted.region, **endpoint}, keys),
-        "r2": ({**bucket, **(endpoint or account)}, keys),
-        "cloudinary": ({}, {"CLOUDINARY_URL": "cloudinary://<api key>:<api secret>@<cloud name>"}),
+        "s3": ({**bucket, name("s3_region"): target.region, **endpoint}, keys),
+        "r2": ({**bucket, **r2}, keys),
+        "cloudinary": ({}, cloudinary),
         "imagekit": (
-            {"IMAGEKIT_URL_ENDPOINT": "https://ik.imagekit.io/<id>"},
-            {"IMAGEKIT_PRIVATE_KEY": "<private key>"},
+            {name("imagekit_url_endpoint"): "https://ik.imagekit.io/<id>"},
+            {name("imagekit_private_key"): "<private key>"},
         ),
-        "disk": ({f"{start}DIR": f"{wanted.path}/uploads"}, {}),
+        "disk": ({name("dir"): f"{target.path}/{target.uploads}"}, {}),
     }
-    variables, secrets = tables[kind]
-    variables = {**variables, f"{start}REQUIRE_PERSISTENT": "true"}
-    if kind in {"s3", "r2"} and wanted.prefix != wanted.name:
-        variables = {**variables, f"{start}PREFIX": wanted.prefix}
-    if wanted.url_prefix != f"/{wanted.name}":
-        variables = {**variables, f"{start}URL_PREFIX": wanted.url_prefix}
-    return variables, secrets
+    plain, secret = tables[kind]
+    plain = {**plain, name("require_persistent"): "true"}
+    if kind in {"s3", "r2"} and target.prefix != target.uploads:
+        plain[name("prefix")] = target.prefix
+    if target.url_prefix != f"/{target.uploads}":
+        plain[name("url_prefix")] = target.url_prefix
+    return Environment(plain, secret)
 
 
 def _json(content: object) -> str:
     return json.dumps(content, indent=2)
 
 
-def _aws(wanted: Wanted) -> str:
+def _aws(target: Target) -> str:
     call = "aws s3api"
     return "\n".join(
         [
-            f"aws s3 mb s3://{wanted.bucket} --region {wanted.region}",
-            f"{call} put-bucket-cors --bucket {wanted.bucket} \\\n  --cors-configuration file://cors.json",
-            f"{call} put-bucket-lifecycle-configuration --bucket {wanted.bucket} \\\n"
+            f"aws s3 mb s3://{target.bucket} --region {target.region}",
+            f"{call} put-bucket-cors --bucket {target.bucket} \\\n  --cors-configuration file://cors.json",
+            f"{call} put-bucket-lifecycle-configuration --bucket {target.bucket} \\\n"
             f"  --lifecycle-configuration file://lifecycle.json",
         ]
     )
 
 
-def _render(kind: str, variables: dict[str, str], secrets: dict[str, str], wanted: Wanted) -> str:
-    lines = [f"healthCheckPath: {wanted.url_prefix}/_health", "envVars:"]
-    for name, value in variables.items():
+def _render(kind: str, environment: Environment, target: Target) -> str:
+    lines = [f"healthCheckPath: {target.url_prefix}/_health", "envVars:"]
+    for name, value in environment.plain.items():
         lines += [f"  - key: {name}", f"    value: {json.dumps(value)}"]
-    for name in secrets:
-        lines += [f"  - key: {name}", "    sync: false # asked for in the dashboard"]
+    for name in environment.secret:
+        lines += [f"  - key: {name}", "    sync: false # the dashboard asks for it"]
     if kind == "disk":
-        lines += ["disk: # of a paid service, which then has one instance", "  name: uploads"]
-        lines += [f"  mountPath: {wanted.path}", "  sizeGB: 10"]
+        lines += ["disk: # needs a paid service, which then has one instance", "  name: uploads"]
+        lines += [f"  mountPath: {target.path}", "  sizeGB: 10"]
     return "\n".join(lines)
 
 
-def _koyeb(kind: str, variables: dict[str, str], secrets: dict[str, str], wanted: Wanted) -> str:
-    lines = [f"koyeb secrets create {name} --value-from-stdin" for name in secrets]
-    options = [f"--env {name}={json.dumps(value)}" for name, value in variables.items()]
-    options += [f"--env {name}=@{name}" for name in secrets]
+def _koyeb(kind: str, environment: Environment, target: Target) -> str:
+    lines = [f"koyeb secrets create {name} --value-from-stdin" for name in environment.secret]
+    options = [f"--env {name}={json.dumps(value)}" for name, value in environment.plain.items()]
+    options += [f"--env {name}=@{name}" for name in environment.secret]
     if kind == "disk":
         lines.append("koyeb volumes create uploads --region fra --size 10")
-        options.append(f"--volumes uploads:{wanted.path}")
+        options.append(f"--volumes uploads:{target.path}")
     return "\n".join([*lines, " \\\n  ".join(["koyeb services update <app>/<service>", *options])])
 
 
-def _compose(wanted: Wanted) -> str:
+def _compose(target: Target) -> str:
     return f"""services:
   web:
     volumes:
-      - uploads:{wanted.path}
+      - uploads:{target.path}
 volumes:
   uploads:"""
 
 
-class Step(NamedTuple):
-    """One thing to do to a bucket; ``do`` is ``None`` where it is done already, or cannot be done from here."""
+# -- for a bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do to a bucket.
+
+    :attr:`do`       the function that does it; ``None`` if it is done already, or cannot be done
+    :attr:`blocked`  why it cannot be done
+    """
 
     text: str
     do: Callable[[], object] | None = None
-    blocked: bool = False
+    blocked: Problem | None = None
+
+
+_FORBIDDEN = Problem(
+    "The credentials are not allowed to do this.", "Use the credentials of an administrator, or do it yourself."
+)
+_HIDDEN = Problem(
+    "The credentials are not allowed to read the present rules, which must not be overwritten.",
+    "Use the credentials of an administrator, or do it yourself.",
+)
+_NO_ACCESS = Problem(
+    "The bucket belongs to another account, or the permission s3:ListBucket is missing.",
+    "Choose another name, or allow s3:ListBucket.",
+)
 
 
 def plan(bucket: Bucket) -> list[Step]:
-    """What is to be done until a bucket is as it should be. What others have set there is kept.
+    """Return the steps that configure a bucket. Rules that others have set are kept.
 
-    Raises ``BackendError`` where the bucket cannot be looked at.
+    Raises ``BackendError`` if the present configuration cannot be read.
     """
     try:
         exists = bucket.exists()
     except NotAllowed:
-        return [Step("see the bucket: it is another's, or s3:ListBucket is missing", blocked=True)]
+        return [Step("Read the bucket", blocked=_NO_ACCESS)]
     prefix = bucket.backend.prefix
     return [
-        Step("the bucket is there") if exists else Step("create the bucket, private", bucket.create),
+        Step("The bucket exists") if exists else Step("Create the bucket, private", bucket.create),
         _rules(
-            "let pages of any origin read files (CORS)",
+            "Let scripts of any page read files (CORS)",
             bucket.cors if exists else list,
-            buckets.lets_pages_read,
+            buckets.allows_scripts,
             lambda: bucket.add_cors(buckets.CORS_RULE),
         ),
         _rules(
-            f"sweep parts of broken uploads after {buckets.SWEEP_DAYS} days (lifecycle)",
+            f"Delete the parts of interrupted uploads after {buckets.CLEANUP_DAYS} days (lifecycle)",
             bucket.lifecycle if exists else list,
-            lambda rules: buckets.sweeps(rules, prefix),
-            lambda: bucket.add_lifecycle(buckets.sweep(prefix)),
+            lambda rules: buckets.has_cleanup(rules, prefix),
+            lambda: bucket.add_lifecycle(buckets.cleanup_rule(prefix)),
         ),
         _marker(bucket, exists=exists),
     ]
 
 
 def _marker(bucket: Bucket, *, exists: bool) -> Step:
-    text = "write the store's marker"
-    with contextlib.suppress(BackendError):  # of which the step will say more
+    text = "Write the marker of the store"
+    with contextlib.suppress(BackendError):  # the step itself reports it
         if exists and marker.read(bucket.backend) is not None:
-            return Step(f"{text}: done before")
+            return Step(text)
     return Step(text, lambda: marker.establish(bucket.backend))
 
 
 def _rules(
     text: str,
     current: Callable[[], list[buckets.Rule]],
-    enough: Callable[[list[buckets.Rule]], bool],
+    sufficient: Callable[[list[buckets.Rule]], bool],
     add: Callable[[], None],
 ) -> Step:
     try:
         rules = current()
-    except NotAllowed:  # to set them unseen would remove what others have set
-        return Step(f"{text}: the credentials may not see these rules", blocked=True)
-    return Step(f"{text}: done before") if enough(rules) else Step(text, add)
+    except NotAllowed:
+        return Step(text, blocked=_HIDDEN)
+    return Step(text) if sufficient(rules) else Step(text, add)
 
 
-def carry_out(steps: Sequence[Step]) -> Iterator[tuple[Step, str | None]]:
-    """Do what is to be done; each step with what went wrong, or ``None``. What was done stays done.
+def carry_out(steps: Sequence[Step]) -> Iterator[tuple[Step, Problem | None]]:
+    """Do each step that is not done yet, and yield it with its problem, if any. A problem undoes nothing.
 
-    Without the bucket, which is the first step, nothing else is done.
+    Stop after the first step if it fails, because nothing can be done without the bucket.
     """
     for step in steps:
-        problem = _done(step)
-        if step.do is not None or step.blocked:
-            yield step, problem
+        if step.do is None and step.blocked is None:
+            continue
+        problem = step.blocked or _do(step)
+        yield step, problem
         if problem is not None and step is steps[0]:
             return
 
 
-def _done(step: Step) -> str | None:
-    """Do it; what went wrong, if anything."""
-    if step.blocked:
-        return "it is left to you"
+def _do(step: Step) -> Problem | None:
     try:
         if step.do is not None:
             step.do()
     except NotAllowed:
-        return "the credentials may not do this"
+        return _FORBIDDEN
     except BackendError as error:
-        return str(error.description)
+        return error.problem
     return None

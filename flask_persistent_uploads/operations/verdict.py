@@ -1,81 +1,65 @@
-"""Whether uploads will survive: what the platform, the mount and the marker say together."""
+"""Decide whether uploads survive the next deploy, from the backend, the platform, the mount and the marker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
+from .. import config
 from ..backends.base import Backend
+from ..config import Settings
+from ..errors import Problem
+from ..text import format_date, plural
 from . import marker, mounts
 from .marker import Marker
 from .mounts import Mount, Place
-from .platform import Host, Platform
+from .platform import Host
 
-_ELSEWHERE = ("s3", "cloudinary", "imagekit")
-
-# What comes with the image or goes with the pod cannot be proven to stay by a marker that came with it.
-_NEVER = {
-    Place.MEMORY: "The folder lies in memory, which ends with the machine",
-    Place.IMAGE: "The folder lies in the image's own layer, which ends with the container",
-    Place.SCRATCH: "The folder lies on an emptyDir volume, which ends with its pod",
+# A marker proves nothing in these places: it may have come with the image, or be about to go with the pod.
+_TEMPORARY = {
+    Place.MEMORY: "The folder is in memory, which is lost when the machine stops.",
+    Place.IMAGE: "The folder is in the writable layer of the container, which is removed with the container.",
+    Place.SCRATCH: "The folder is on an emptyDir volume, which is deleted with its pod.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``survives`` is ``None`` where nothing tells. ``reason`` is a clause; ``remedy`` a command in words."""
+    """Whether uploads survive, and why. ``survives`` is ``None`` if that is unknown.
+
+    ``reason.message`` is a sentence that can stand alone; ``reason.remedy`` is empty if nothing has to be done.
+    """
 
     survives: bool | None
-    reason: str
-    remedy: str | None = None
+    reason: Problem
 
 
 def judge(
-    backend: Backend,
-    host: Host,
-    environ: Mapping[str, str],
-    *,
-    variables: str = "UPLOADS_",
-    chosen_by: str | None = None,
-    found: Marker | None = None,
+    backend: Backend, host: Host, environ: Mapping[str, str], settings: Settings, *, found: Marker | None = None
 ) -> Verdict:
-    """Whether what ``backend`` keeps is there after the next deploy. ``found`` is its marker. Nothing is made.
+    """Return whether the files of ``backend`` survive the next deploy. Creates nothing and uses no network.
 
-    ``chosen_by`` is the variable that names the backend, if one does. Proof beats inference: where the marker of an
-    earlier deploy was found, the disk stays.
+    ``found`` is the marker of the store, if it was read. Proof beats inference: if the marker holds the record of an
+    earlier deploy, the disk persists.
     """
-    if backend.name in _ELSEWHERE:
-        return Verdict(survives=True, reason=f"they are kept in {backend.name}, not on the disk of the app")
-    remedy = f"set {variables}S3_BUCKET and its credentials, or {variables}CLOUDINARY_URL"
-    if chosen_by is not None:
-        remedy = f"unset {chosen_by} and {remedy}"
-    if backend.name == "memory":
-        reason = f"{variables}BACKEND is memory, which ends with the process"
-        return Verdict(survives=False, reason=reason, remedy=remedy)
-    directory, proof = folder_of(backend), _proof(found, host)
-    if directory is None and proof:
-        return Verdict(survives=True, reason=proof)
-    if directory is None:
-        return Verdict(survives=None, reason=f"Nothing is known of the backend {backend.name}")
-    remedy = _with_volume(remedy, host.platform, environ, variables)
-    verdict = _of_disk(mounts.look(directory), host, remedy, proven=bool(proof), variables=variables)
-    return replace(verdict, reason=f"{verdict.reason}, {proof}") if proof and verdict.survives else verdict
-
-
-def _proof(found: Marker | None, host: Host) -> str:
-    """What the marker proves, in words; empty where it proves nothing."""
-    survived = found.survived(host) if found else 0
-    if found is None or survived == 0:
-        return ""
-    one_at_a_time = host.platform.shared is False or not host.platform.wiped
-    what = counted(survived, "restart" if one_at_a_time else "other instance or restart")
-    return f"proven: survived {what} since {day(found.since)}"
+    persists, directory, proof = backend.description.persists, folder_of(backend), _proof(found, host)
+    if persists:
+        return Verdict(True, Problem(f"Files are kept in {backend.name}, not on the disk of the app."))
+    if persists is False:
+        message = f"The backend {backend.name} keeps files only until the process ends."
+        remedy = _sentences(_use_a_service(backend, settings))
+        return Verdict(False, Problem(message, remedy, settings.variable("backend")))
+    if directory is not None:
+        return _judge_folder(directory, proof, backend, host, environ, settings)
+    if proof:
+        return Verdict(True, Problem(proof))
+    message = f"The backend {backend.name} does not declare whether it keeps files permanently."
+    return Verdict(None, Problem(message, "Set persists in the description of the backend's class."))
 
 
 def folder_of(backend: Backend) -> Path | None:
-    """The folder on this machine's disk that a backend keeps its files in; ``None`` if it keeps them elsewhere."""
+    """Return the folder on this machine's disk that holds a backend's files; ``None`` if it keeps them elsewhere."""
     path = backend.filesystem_path(marker.KEY)
     if path is None:
         return None
@@ -83,47 +67,94 @@ def folder_of(backend: Backend) -> Path | None:
     return path.parents[below - 1] if path.as_posix().endswith(f"/{marker.KEY}") else path.parent
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 restart``, ``2 restarts``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _proof(found: Marker | None, host: Host) -> str:
+    """Return what the marker proves, as a sentence; empty if it proves nothing."""
+    survived = found.survived(host) if found else 0
+    if found is None or survived == 0:
+        return ""
+    one_at_a_time = host.platform.shared is False or not host.platform.wiped
+    event = (
+        f"survived {plural(survived, 'restart')}" if one_at_a_time else f"served {plural(survived, 'other instance')}"
+    )
+    return f"The store has {event} since {format_date(found.since)}."
 
 
-def day(moment: datetime) -> str:
-    """``3 January 2026``."""
-    return f"{moment.day} {moment:%B %Y}"
+def _judge_folder(
+    directory: Path, proof: str, backend: Backend, host: Host, environ: Mapping[str, str], settings: Settings
+) -> Verdict:
+    if host.building:
+        return Verdict(
+            None, Problem(f"{host.platform.name} is building or releasing the app, and no disk is mounted yet.")
+        )
+    mount = mounts.find_mount(directory)
+    survives, message = _judge_mount(mount, host, proven=bool(proof))
+    if survives:
+        return Verdict(True, Problem(f"{message} {proof}".rstrip()))
+    anonymous = mount.place is Place.ANONYMOUS
+    if survives is None and not anonymous:
+        variable = settings.variable("platform")
+        remedy = "" if host.stated else f"If this is your own server, set {variable}=machine."
+        return Verdict(None, Problem(message, remedy, variable))
+    service = _use_a_service(backend, settings)
+    disk = "give the volume a name" if anonymous else _use_a_disk(backend, host, environ, settings)
+    disk_first = anonymous or not host.platform.wiped
+    remedy = _sentences(disk, service) if disk_first else _sentences(service, disk)
+    return Verdict(survives, Problem(message, remedy, settings.variable("dir") if _reads_dir(backend) else None))
 
 
-def _with_volume(remedy: str, platform: Platform, environ: Mapping[str, str], variables: str) -> str:
-    mounted_at = (environ.get(platform.volume_path) if platform.volume_path else None) or platform.volume_at
-    if mounted_at:
-        return f"{remedy}, or set {variables}DIR={mounted_at.rstrip('/')}/uploads, on the volume"
-    if platform.volume:
-        where = f"{variables}DIR to a folder below its mount path (it is on no disk of its own now)"
-        return f"{remedy}, or {platform.volume} and set {where}"
-    if not platform.wiped:
-        return f"set {variables}DIR to a folder on a disk, or {remedy.removeprefix('set ')}"
-    return remedy
-
-
-def _of_disk(mount: Mount, host: Host, remedy: str, *, proven: bool, variables: str) -> Verdict:
+def _judge_mount(mount: Mount, host: Host, *, proven: bool) -> tuple[bool | None, str]:
+    """Return whether files on a mount survive, and a sentence that says why."""
     platform, place = host.platform, mount.place
     kind = f" ({mount.filesystem})" if mount.filesystem else ""
-    wiped = f"{platform.name} wipes this disk at every deploy and restart"
-    if host.building:
-        return Verdict(survives=None, reason=f"{platform.name} is building or releasing, where no disk is mounted")
-    if place in _NEVER:
-        in_a_layer = place is Place.IMAGE and platform.known_by
-        return Verdict(survives=False, reason=wiped if in_a_layer else _NEVER[place], remedy=remedy)
+    wiped = f"{platform.name} wipes this disk at every deploy and restart."
+    if place in _TEMPORARY:
+        return False, wiped if place is Place.IMAGE and platform.known_by else _TEMPORARY[place]
     if place is Place.ANONYMOUS:
-        reason = "The folder lies on an anonymous volume, which a new container does not find again"
-        return Verdict(survives=None, reason=reason, remedy=f"give the volume a name, or {remedy}")
-    apart = place is Place.OWN and (platform.volumes or mount.network)
-    if platform.wiped and not apart and not proven:
-        return Verdict(survives=False, reason=wiped, remedy=remedy)
-    if proven or (apart and kind) or (host.stated and place is not Place.UNKNOWN):
-        whose = "a disk of their own" if apart else f"the disk of {platform.name}"
-        return Verdict(survives=True, reason=f"they lie on {whose}{kind}")
-    # A host that is not known here looks like a machine of one's own.
-    reason = f"The folder lies on the disk of {platform.name}{kind}, and nothing tells whether that stays"
-    yours = None if host.stated else f"set {variables}PLATFORM=machine if this is a server of yours"
-    return Verdict(survives=None, reason=reason, remedy=yours)
+        return None, "The folder is on an anonymous volume, which a new container does not get."
+    separate = place is Place.OWN and (platform.volumes or mount.network)
+    if platform.wiped and not separate and not proven:
+        return False, wiped
+    if proven or (separate and kind) or (host.stated and place is not Place.UNKNOWN):
+        disk = "a separate disk" if separate else f"the disk of {platform.name}"
+        return True, f"The folder is on {disk}{kind}."
+    # A platform that is missing in the table looks like a plain machine.
+    return None, f"The folder is on the disk of {platform.name}{kind}, which may not be permanent."
+
+
+# -- remedies
+
+
+def _use_a_service(backend: Backend, settings: Settings) -> str:
+    bucket, cloud = (_variable(settings, name) for name in ("s3_bucket", "cloudinary_url"))
+    chosen_by = ("backend",) if settings.is_set("backend") else backend.description.implied_by
+    unset = " and ".join(settings.variable(name) for name in chosen_by if settings.is_set(name))
+    use = f"set {bucket} and its credentials, or {cloud}"
+    return f"unset {unset} and {use}" if unset else use
+
+
+def _use_a_disk(backend: Backend, host: Host, environ: Mapping[str, str], settings: Settings) -> str | None:
+    platform, variable = host.platform, settings.variable("dir")
+    if not _reads_dir(backend):
+        return f"{platform.volume} and keep the folder of the backend on it" if platform.volume else None
+    mounted_at = (environ.get(platform.volume_path) if platform.volume_path else None) or platform.volume_at
+    if mounted_at:
+        return f"set {variable}={mounted_at.rstrip('/')}/{settings.uploads}, which is on the volume"
+    if platform.volume:
+        return f"{platform.volume} and set {variable} to a folder below its mount path"
+    return None if platform.wiped else f"set {variable} to a folder on a disk"
+
+
+def _variable(settings: Settings, name: str) -> str:
+    """Return the variable to set. Setting a native one that several ``Uploads`` share may not change this one."""
+    shared = settings.uploads != "uploads" and not settings.is_own(name)
+    return config.variable(settings.uploads, name) if shared else settings.variable(name)
+
+
+def _reads_dir(backend: Backend) -> bool:
+    return any(setting.name == "dir" for setting in backend.settings())
+
+
+def _sentences(*clauses: str | None) -> str:
+    """Join clauses in the imperative to sentences, each an alternative to the others."""
+    first, *others = [clause for clause in clauses if clause]
+    return " ".join([f"{first[0].upper()}{first[1:]}.", *(f"Alternatively, {other}." for other in others)])

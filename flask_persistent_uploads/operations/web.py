@@ -1,13 +1,14 @@
-"""Asking an address as a browser would, without its cache."""
+"""Request an address as a browser does, but without a cache."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPMessage
-from typing import IO, NamedTuple
+from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -15,17 +16,20 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from ..backends import remote
 from ..errors import BackendTimeout
 
-_LARGEST = 1 << 20  # bytes of an answer that are read
+_MAX_BODY = 1 << 20  # bytes
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response. The body is cut off after 1 MiB."""
+
     status: int
     headers: Message
     body: bytes
 
 
 class Unreachable(Exception):
-    """No answer came. The address is not in it, as it may be a signed one."""
+    """No response was received. The message does not repeat the address, which may be a signed one."""
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -34,13 +38,13 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 class _SameHost(HTTPRedirectHandler):
-    """Follows to https or another path, and to no other host: an answer must not choose whom we ask."""
+    """Follows redirects to https or another path, but to no other host: the response must not choose whom we ask."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        there = urlsplit(newurl)
-        if there.scheme not in {"http", "https"} or there.hostname != urlsplit(req.full_url).hostname:
+        target = urlsplit(newurl)
+        if target.scheme not in {"http", "https"} or target.hostname != urlsplit(req.full_url).hostname:
             return None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -48,34 +52,38 @@ class _SameHost(HTTPRedirectHandler):
 def ask(
     url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, seconds: float = 5, follow: bool = False
 ) -> Answer:
-    """One request on a connection of its own, answered within ``seconds`` in all. Raises :class:`Unreachable`."""
+    """Send one request on a new connection, and return the response, whatever its status.
+
+    ``follow`` follows redirects within the same host. Raises :class:`Unreachable` if the whole response is not received
+    within ``seconds``.
+    """
     if not url.startswith(("http://", "https://")):
-        raise Unreachable("it is no http address")
+        raise Unreachable("it is not an http address")
     opener = build_opener(_SameHost if follow else _NoRedirects)
 
     def call() -> Answer:
         request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
         try:
             with opener.open(request, timeout=seconds) as answer:
-                return Answer(answer.status, answer.headers, answer.read(_LARGEST))
+                return Answer(answer.status, answer.headers, answer.read(_MAX_BODY))
         except HTTPError as error:
             with error:
-                return Answer(error.code, error.headers, error.read(_LARGEST))
+                return Answer(error.code, error.headers, error.read(_MAX_BODY))
 
     try:
-        return remote.within(seconds, call)
+        return remote.call_with_deadline(seconds, call)
     except BackendTimeout:
         raise Unreachable("it did not answer in time") from None
     except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable(_in_words(getattr(error, "reason", error))) from None
+        raise Unreachable(_describe(getattr(error, "reason", error))) from None
 
 
-def _in_words(reason: object) -> str:
-    words = {
-        socket.gaierror: "there is no host of this name",
-        ConnectionRefusedError: "nothing listens there",
+def _describe(reason: object) -> str:
+    descriptions = {
+        socket.gaierror: "its host name does not exist",
+        ConnectionRefusedError: "it refused the connection",
         ssl.SSLCertVerificationError: "its certificate is not trusted",
-        ssl.SSLError: "it does not speak TLS (is it http in place of https?)",
+        ssl.SSLError: "it does not speak TLS (is it http instead of https?)",
         TimeoutError: "it did not answer in time",
     }
-    return next((text for kind, text in words.items() if isinstance(reason, kind)), "it cannot be reached")
+    return next((text for kind, text in descriptions.items() if isinstance(reason, kind)), "it cannot be reached")

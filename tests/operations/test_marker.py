@@ -1,4 +1,4 @@
-"""The identity of a store: made once, signed by every instance, and told from another store's."""
+"""The marker of a store: created once, signed by every instance, and compared with the expected one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from flask_persistent_uploads import BackendError, InvalidKey, Uploads, keys
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
-from flask_persistent_uploads.errors import BackendRefused, BackendUnavailable
+from flask_persistent_uploads.config import Settings
+from flask_persistent_uploads.errors import BackendRefused, BackendUnavailable, Problem
 from flask_persistent_uploads.operations import marker
 from flask_persistent_uploads.operations.marker import KEY, Marker, Seen, alarm, born_at, establish, read, sign_in
 from flask_persistent_uploads.operations.platform import Host
@@ -44,7 +45,7 @@ def host(name: str, platform: str = "render") -> Host:
 
 @pytest.fixture
 def backend(make_app: MakeApp, settings: dict[str, str], uploads: Uploads) -> Iterator[Backend]:
-    """Each backend in turn, on a store that nobody has marked."""
+    """Yield each backend in turn, on a store without a marker."""
     with make_app(uploads, **settings).app_context():
         backend = uploads.backend
     backend.delete(KEY)
@@ -57,12 +58,12 @@ def local(tmp_path: Path) -> LocalBackend:
     return LocalBackend(tmp_path / "disk")
 
 
-def test_a_store_whose_search_lags_does_not_forget_who_it_is() -> None:
+def test_a_store_whose_search_index_lags_keeps_its_identity() -> None:
     with FakeImageKit() as server:
         server.add().index_delay = 2
         backend = imagekit_backend(server)
         first = sign_in(backend, host("one"))
-        with pytest.raises(BackendUnavailable, match="not found yet"):
+        with pytest.raises(BackendUnavailable, match="cannot be found yet"):
             sign_in(backend, host("two"))
         deadline = time.monotonic() + 20
         while read(backend) is None and time.monotonic() < deadline:
@@ -85,7 +86,7 @@ def content(backend: Backend) -> bytes:
 # -- on every backend
 
 
-def test_a_store_is_given_its_identity_once(backend: Backend) -> None:
+def test_a_store_gets_one_identity(backend: Backend) -> None:
     assert read(backend) is None
     first = establish(backend)
     assert AN_ID.fullmatch(first.id)
@@ -95,7 +96,7 @@ def test_a_store_is_given_its_identity_once(backend: Backend) -> None:
         assert sign_in(backend, host(name)).id == first.id
 
 
-def test_each_instance_and_deploy_signs_once_and_its_workers_add_nothing(backend: Backend) -> None:
+def test_each_instance_signs_once_although_it_has_several_workers(backend: Backend) -> None:
     signed = [sign_in(backend, host(name)) for name in ("one", "one", "two", "one", "two")]
     assert [len(one.instances) for one in signed] == [1, 1, 2, 2, 2]
     assert [one.survived(host("one")) for one in signed] == [0, 0, 1, 1, 1]
@@ -108,14 +109,12 @@ def test_each_instance_and_deploy_signs_once_and_its_workers_add_nothing(backend
 
 
 def seen(client: FlaskClient, path: str) -> int:
-    """The status that a browser ends with: a redirect promises nothing of what it leads to."""
+    """Return the status after following a redirect."""
     answer = client.get(path)
     return fetch(answer.headers["Location"]).status if answer.status_code == 302 else answer.status_code
 
 
-def test_the_marker_is_not_listed_nor_served_nor_touched_by_a_reference(
-    app: Flask, uploads: Uploads, backend: Backend
-) -> None:
+def test_the_marker_cannot_be_listed_served_or_referenced(app: Flask, uploads: Uploads, backend: Backend) -> None:
     sign_in(uploads.backend, host("one"))
     assert [stat.key for stat in uploads.backend.entries() if stat.key.startswith(keys.RESERVED)] == []
     client = app.test_client()
@@ -147,7 +146,7 @@ def test_the_marker_is_not_listed_nor_served_nor_touched_by_a_reference(
     assert read(uploads.backend) is not None
 
 
-def test_no_file_is_saved_beside_the_marker(app: Flask, uploads: Uploads) -> None:
+def test_no_file_can_be_saved_beside_the_marker(app: Flask, uploads: Uploads) -> None:
     for folder in (".uploads", str(KEY), "uploads/.uploads", "x/.uploads", "x/../.uploads", ".uploads\\x"):
         with pytest.raises(InvalidKey):
             uploads.save(b"x", filename="store.json", folder=folder)
@@ -155,7 +154,7 @@ def test_no_file_is_saved_beside_the_marker(app: Flask, uploads: Uploads) -> Non
         assert ".uploads" not in uploads.save(b"{}", filename=filename).key
 
 
-# -- what is kept
+# -- records
 
 
 def test_the_latest_200_records_are_kept() -> None:
@@ -177,7 +176,7 @@ def test_after_a_thousand_starts_the_marker_is_small(local: LocalBackend) -> Non
     assert len(content(local)) < 32_000
 
 
-def test_who_signs_is_kept_even_if_the_clocks_of_all_others_are_fast() -> None:
+def test_the_new_record_is_kept_even_if_the_clocks_of_all_others_are_fast() -> None:
     late = datetime.now(timezone.utc) + timedelta(days=365)
     found = Marker("a", NOW, {f"{number:012x}": Seen("render", late) for number in range(200)})
     signed = found.with_record(host("here"))
@@ -185,7 +184,7 @@ def test_who_signs_is_kept_even_if_the_clocks_of_all_others_are_fast() -> None:
     assert len(signed.instances) == 200
 
 
-def test_only_other_instances_of_the_same_platform_are_proof() -> None:
+def test_only_other_instances_of_the_same_platform_count_as_survived() -> None:
     records = {
         host("here").id: Seen("render", NOW),
         host("before").id: Seen("render", NOW),
@@ -208,7 +207,7 @@ def test_only_other_instances_of_the_same_platform_are_proof() -> None:
 
 
 @pytest.mark.parametrize("name", ["local", "s3"])
-def test_instances_that_sign_at_the_same_time_agree_on_one_store(
+def test_instances_that_sign_at_the_same_time_agree_on_one_identity(
     name: str, make_app: MakeApp, uploads: Uploads, request: pytest.FixtureRequest
 ) -> None:
     settings = {**settings_of(name, request), "UPLOADS_PREFIX": f"race-{name}"}
@@ -227,14 +226,14 @@ def test_instances_that_sign_at_the_same_time_agree_on_one_store(
         found = read(backend)
         assert found is not None
         assert {one.id for one in signed} == {found.id}
-        # A record that was lost between two comes back with the next look of its instance.
+        # A record that was lost in a race is written again by the next check of its instance.
         for number in range(8):
             found = sign_in(backend, host(f"instance-{number}"))
         assert set(found.instances) == {host(f"instance-{number}").id for number in range(8)}
         assert found.id == signed[0].id
 
 
-def test_processes_that_sign_at_the_same_time_agree_on_one_store(local: LocalBackend) -> None:
+def test_processes_that_sign_at_the_same_time_agree_on_one_identity(local: LocalBackend) -> None:
     script = """
 import os, sys, time
 from pathlib import Path
@@ -270,7 +269,7 @@ print(marker.sign_in(backend, host).id)
     assert ids == {found.id}
 
 
-def test_who_is_slower_takes_the_identity_that_is_there(local: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slower_instance_takes_the_existing_identity(local: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     winner = establish(local)
     stat, calls = local.stat, iter([None])
     monkeypatch.setattr(local, "stat", lambda key: next(calls, stat(key)))
@@ -278,7 +277,7 @@ def test_who_is_slower_takes_the_identity_that_is_there(local: LocalBackend, mon
     assert json.loads(content(local))["id"] == winner.id
 
 
-def test_a_record_that_another_wrote_over_is_written_again(
+def test_a_record_that_another_instance_overwrote_is_written_again(
     local: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = establish(local)
@@ -295,10 +294,10 @@ def test_a_record_that_another_wrote_over_is_written_again(
     assert read(local) == sign_in(local, host("here"))
 
 
-# -- what is no marker
+# -- unreadable markers
 
 GOOD = '{"id": "a", "since": "2026-01-01T00:00:00+00:00", "instances": {}}'
-NO_MARKERS = {
+UNREADABLE = {
     "empty": b"",
     "text": b"hello",
     "no UTF-8": b"\xff\xfe\xfd",
@@ -321,18 +320,20 @@ NO_MARKERS = {
 }
 
 
-@pytest.mark.parametrize("kind", NO_MARKERS)
-def test_what_cannot_be_read_is_an_error_that_says_what_to_do_and_is_not_overwritten(
-    kind: str, local: LocalBackend
-) -> None:
-    put(local, NO_MARKERS[kind])
-    for look in (read, establish, lambda backend: sign_in(backend, host("here"))):
-        with pytest.raises(BackendRefused, match="cannot be read: delete it, and the next start makes a new one"):
-            look(local)
-    assert content(local) == NO_MARKERS[kind]
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_unreadable_marker_is_reported_and_not_overwritten(kind: str, local: LocalBackend) -> None:
+    put(local, UNREADABLE[kind])
+    for call in (read, establish, lambda backend: sign_in(backend, host("here"))):
+        with pytest.raises(BackendRefused) as caught:
+            call(local)
+        assert caught.value.problem == Problem(
+            "The marker of the store, .uploads/store.json, cannot be read.",
+            "Delete it; the next start creates a new one.",
+        )
+    assert content(local) == UNREADABLE[kind]
 
 
-def test_the_error_is_the_same_on_every_backend(backend: Backend) -> None:
+def test_an_unreadable_marker_is_reported_on_every_backend(backend: Backend) -> None:
     put(backend, b"hello")
     with pytest.raises(BackendRefused, match=r"\.uploads/store\.json"):
         sign_in(backend, host("here"))
@@ -346,15 +347,17 @@ class Broken(MemoryBackend):
         raise BackendUnavailable("It is down.")
 
 
-def test_a_store_that_is_down_is_not_a_store_without_a_marker() -> None:
+def test_a_store_that_is_down_does_not_count_as_a_store_without_a_marker() -> None:
     backend = Broken()
-    for look in (read, establish, lambda backend: sign_in(backend, host("here"))):
+    for call in (read, establish, lambda backend: sign_in(backend, host("here"))):
         with pytest.raises(BackendError, match="It is down"):
-            look(backend)
+            call(backend)
     assert backend._files == {}
 
 
-def test_a_marker_that_goes_between_two_looks_is_none(local: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_marker_that_is_deleted_between_two_calls_counts_as_missing(
+    local: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = establish(local)
     stat = local.stat(KEY)
     local.delete(KEY)
@@ -364,10 +367,10 @@ def test_a_marker_that_goes_between_two_looks_is_none(local: LocalBackend, monke
     assert establish(local).id != found.id
 
 
-# -- words
+# -- ages and alarms
 
 
-def test_an_id_says_when_the_store_was_made() -> None:
+def test_the_id_of_a_store_contains_its_creation_time() -> None:
     assert born_at("20260103T120501Z-0a1b2c3d") == datetime(2026, 1, 3, 12, 5, 1, tzinfo=timezone.utc)
 
 
@@ -384,7 +387,7 @@ def test_an_id_says_when_the_store_was_made() -> None:
         "20260103T120501+00-0a1b2c3d",
     ],
 )
-def test_an_id_of_other_making_has_no_age(text: str) -> None:
+def test_an_id_in_another_form_has_no_creation_time(text: str) -> None:
     assert born_at(text) is None
 
 
@@ -403,35 +406,38 @@ def test_an_id_of_other_making_has_no_age(text: str) -> None:
         (14 * 86400 + 5, "14 days"),
     ],
 )
-def test_an_age_is_told_in_the_largest_unit_that_fits_twice(
+def test_an_age_is_given_in_the_largest_unit_of_which_there_are_two(
     seconds: int, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marker, "_now", lambda: NOW)
-    assert marker.ago(NOW - timedelta(seconds=seconds)) == text
+    assert marker.age(NOW - timedelta(seconds=seconds)) == text
 
 
 def test_the_expected_store_raises_no_alarm() -> None:
     found = Marker("20260103T120000Z-0a1b2c3d", NOW)
-    assert alarm(None, found, "x") is None
-    assert alarm(None, None, "x") is None
-    assert alarm(found.id, found, "x") is None
+    assert alarm(Settings(), found, "x") is None
+    assert alarm(Settings(), None, "x") is None
+    assert alarm(Settings(store_id=found.id), found, "x") is None
 
 
-def test_an_alarm_names_both_stores_their_ages_the_instance_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alarm_names_both_stores_their_ages_the_instance_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marker, "_now", lambda: NOW)
     found = Marker("20261121T115955Z-bbbbbbbb", NOW - timedelta(seconds=5))
-    text = alarm("20261107T120000Z-aaaaaaaa", found, "srv-1-a c0ffee (0123456789ab)")
-    assert text is not None
-    for part in (
-        "The store 20261107T120000Z-aaaaaaaa that this app was set up with (born 14 days ago) is not here",
-        "this one, 20261121T115955Z-bbbbbbbb, was born 5 s ago.",
-        "Instance srv-1-a c0ffee (0123456789ab) does not see the files of that store: ",
-        ": mount its disk, or name its bucket, or restore its files if they are lost; only if the change is meant, ",
-    ):
-        assert part in text
-    assert text.endswith("if the change is meant, set UPLOADS_STORE_ID=20261121T115955Z-bbbbbbbb")
-    other = alarm("another", None, "x", variables="DOCUMENTS_")
-    assert other is not None
-    assert "The store another that this app was set up with is not here; there is no marker here." in other
-    assert other.endswith("or restore its files if they are lost")
-    assert "UPLOADS_" not in other
+    expected = Settings(store_id="20261107T120000Z-aaaaaaaa")
+    assert alarm(expected, found, "srv-1-a c0ffee (0123456789ab)") == Problem(
+        "ANOTHER STORE. The app expects the store 20261107T120000Z-aaaaaaaa (created 14 days ago), "
+        "but the store in use is 20261121T115955Z-bbbbbbbb (created 5 s ago). "
+        "Instance srv-1-a c0ffee (0123456789ab) cannot see the files of the expected store.",
+        "Mount the disk of the expected store, or set its bucket. If its files are lost, restore them. "
+        "Only if you changed the store on purpose, set UPLOADS_STORE_ID=20261121T115955Z-bbbbbbbb.",
+        "UPLOADS_STORE_ID",
+    )
+
+
+def test_an_alarm_of_a_further_uploads_without_a_marker_names_its_own_variable() -> None:
+    assert alarm(Settings(store_id="another", uploads="documents"), None, "x") == Problem(
+        "ANOTHER STORE. The app expects the store another, but the store in use has no marker. "
+        "Instance x cannot see the files of the expected store.",
+        "Mount the disk of the expected store, or set its bucket. If its files are lost, restore them.",
+        "DOCUMENTS_STORE_ID",
+    )

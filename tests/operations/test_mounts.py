@@ -1,4 +1,4 @@
-"""What a folder lies on: told from texts as hosts show them, and from real mounts in a namespace of their own."""
+"""The storage that a folder is on: from sample mount tables of many hosts, and from real mounts in a namespace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_persistent_uploads.operations import mounts
-from flask_persistent_uploads.operations.mounts import Mount, Place, Room, classify, look, room
+from flask_persistent_uploads.operations.mounts import DiskSpace, Mount, Place, classify, disk_space, find_mount
 
 from ..servers import ROOT, clean_environment
 
@@ -34,7 +34,7 @@ def text(block: str) -> str:
     return textwrap.dedent(block).lstrip()
 
 
-# What a container runtime adds below every root.
+# The mounts that a container runtime adds below every root.
 RUNTIME = text("""
     524 512 0:94 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
     525 512 0:95 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755,inode64
@@ -102,7 +102,7 @@ HIDDEN_MEMORY = CONTAINER + text("""
 
 
 def at(point: str, kind: str = "ext4", *, root: str = "/", number: str = "8:1") -> str:
-    """A container with one mount more."""
+    """Return the mounts of a container with one more mount at ``point``."""
     return f"{CONTAINER}540 512 {number} {root} {point} rw,relatime master:1 - {kind} source rw\n"
 
 
@@ -255,7 +255,7 @@ EMPTY_DIR = f"{POD}/volumes/kubernetes.io~empty-dir/scratch"
         ),
     ],
 )
-def test_the_ground_of_a_path_is_told_from_the_mounts(
+def test_the_mount_of_a_path_is_found_in_the_mount_table(
     mountinfo: str, path: str, number: str | None, expected: Mount
 ) -> None:
     device = os.makedev(*map(int, number.split(":"))) if number else None
@@ -272,7 +272,7 @@ def test_the_ground_of_a_path_is_told_from_the_mounts(
         *((f"fuse.{kind}", False) for kind in ("mergerfs", "bindfs", "gocryptfs", "grpcfuse")),
     ],
 )
-def test_a_mount_that_another_machine_serves_is_on_the_network(filesystem: str, network: bool) -> None:
+def test_network_file_systems_are_recognised(filesystem: str, network: bool) -> None:
     assert classify(at("/data", filesystem), "/data") == own("/data", filesystem, network=network)
 
 
@@ -280,7 +280,7 @@ def test_a_mount_that_another_machine_serves_is_on_the_network(filesystem: str, 
     "filesystem",
     ["overlay", "aufs", "fuse-overlayfs", "fuse.fuse-overlayfs", "squashfs", "fuse.squashfuse", "erofs"],
 )
-def test_a_layer_of_an_image_is_one_wherever_it_is_mounted(filesystem: str) -> None:
+def test_a_layer_of_an_image_is_recognised_at_any_mount_point(filesystem: str) -> None:
     for point in ("/", "/opt/app"):
         assert classify(at(point, filesystem), "/opt/app") == Mount(Place.IMAGE, point, filesystem, False)
 
@@ -301,14 +301,14 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("line", MALFORMED)
-def test_a_malformed_line_counts_as_absent(line: str) -> None:
+def test_a_malformed_line_is_ignored(line: str) -> None:
     for mountinfo in (f"{line}\n{CONTAINER}", f"{CONTAINER}{line}\n", f"{CONTAINER}{line}"):
         assert classify(mountinfo, "/data/uploads", device=os.makedev(8, 16)) == IN_THE_IMAGE
     assert classify(line, "/data/uploads") == Mount(Place.UNKNOWN, "", "", False)
 
 
 @given(st.lists(st.sampled_from([*" \n-/\\", "8:1", "/a", "x", "\\040", "\\777", " - ", "ext4", "fuse."])).map("".join))
-def test_no_text_makes_it_raise(mountinfo: str) -> None:
+def test_no_text_raises_an_error(mountinfo: str) -> None:
     assert classify(mountinfo, "/a/b", device=1, root_device=1).place in Place
 
 
@@ -324,21 +324,21 @@ def test_no_text_makes_it_raise(mountinfo: str) -> None:
         (None, None, Place.UNKNOWN),
     ],
 )
-def test_without_a_line_for_the_path_the_device_numbers_decide(
+def test_the_device_numbers_decide_if_no_line_contains_the_path(
     mountinfo: str, device: int | None, root_device: int | None, place: Place
 ) -> None:
     assert classify(mountinfo, "/data", device=device, root_device=root_device) == Mount(place, "", "", False)
 
 
 @pytest.mark.parametrize("place", Place)
-def test_every_place_can_stand_in_a_sentence(place: Place) -> None:
+def test_every_place_is_a_noun_phrase(place: Place) -> None:
     assert place.value.startswith(("a ", "an ", "the "))
     assert not place.value.endswith(".")
 
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the system seems to have mounted: it is in what :func:`look` reads."""
+    """Return a folder that is a mount point in the file that :func:`find_mount` reads."""
     folder = tmp_path / "disk"
     folder.mkdir()
     shown = tmp_path / "mountinfo"
@@ -348,7 +348,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def show(*lines: str) -> None:
-    """Change what :func:`look` reads."""
+    """Replace the lines that :func:`find_mount` reads."""
     mounts.MOUNTINFO.write_bytes(os.fsencode(SERVER + "".join(lines)))
 
 
@@ -357,80 +357,80 @@ def number_of(path: Path) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
-def test_a_folder_need_not_exist_and_is_not_made(disk: Path) -> None:
-    assert look(disk) == look(disk / "a" / "b") == own(str(disk))
-    assert room(disk / "a" / "b").total_bytes == room(disk).total_bytes
+def test_a_missing_folder_is_accepted_and_not_created(disk: Path) -> None:
+    assert find_mount(disk) == find_mount(disk / "a" / "b") == own(str(disk))
+    assert disk_space(disk / "a" / "b").total_bytes == disk_space(disk).total_bytes
     assert list(disk.iterdir()) == []
 
 
-def test_a_link_counts_as_where_it_leads(disk: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_followed(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "to-disk").symlink_to(disk)
     (disk / "away").symlink_to(tmp_path)
-    assert look(tmp_path / "to-disk") == look(tmp_path / "to-disk" / "new") == own(str(disk))
-    assert look(disk / "away" / "new").point == "/"
+    assert find_mount(tmp_path / "to-disk") == find_mount(tmp_path / "to-disk" / "new") == own(str(disk))
+    assert find_mount(disk / "away" / "new").point == "/"
 
 
-def test_a_broken_link_counts_as_where_it_would_lead(disk: Path, tmp_path: Path) -> None:
+def test_a_broken_symbolic_link_is_followed(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to(disk / "new" / "folder")
     (disk / "broken").symlink_to(tmp_path / "missing")
-    assert look(tmp_path / "broken" / "uploads") == own(str(disk))
-    assert look(disk / "broken").point == "/"
+    assert find_mount(tmp_path / "broken" / "uploads") == own(str(disk))
+    assert find_mount(disk / "broken").point == "/"
     assert not (disk / "new").exists()
 
 
-def test_links_in_a_circle_count_as_their_folder(disk: Path) -> None:
+def test_links_in_a_circle_count_as_the_folder_that_contains_them(disk: Path) -> None:
     (disk / "one").symlink_to(disk / "two")
     (disk / "two").symlink_to(disk / "one")
-    assert look(disk / "one" / "uploads") == own(str(disk))
-    assert room(disk / "one" / "uploads").total_bytes == room(disk).total_bytes
+    assert find_mount(disk / "one" / "uploads") == own(str(disk))
+    assert disk_space(disk / "one" / "uploads").total_bytes == disk_space(disk).total_bytes
 
 
-def test_a_relative_path_begins_at_the_working_folder(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_starts_at_the_working_directory(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (disk / "app").mkdir()
     monkeypatch.chdir(disk / "app")
-    assert look(Path("new/uploads")) == look(Path("../new")) == own(str(disk))
-    assert look(Path("../../new")).point == "/"
+    assert find_mount(Path("new/uploads")) == find_mount(Path("../new")) == own(str(disk))
+    assert find_mount(Path("../../new")).point == "/"
 
 
-def test_a_file_in_the_way_is_no_ground(disk: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_skipped(disk: Path) -> None:
     file = disk / "file"
     file.write_bytes(b"x")
     show(f"99 24 0:0 / {disk} rw - ext4 a rw\n", f"100 24 0:0 /hosts {file} rw - xfs a rw\n")
-    assert look(file / "uploads") == look(file) == own(str(disk))
+    assert find_mount(file / "uploads") == find_mount(file) == own(str(disk))
 
 
 def test_a_name_that_is_too_long_counts_as_missing(disk: Path) -> None:
-    assert look(disk / ("x" * 300) / "uploads") == own(str(disk))
-    assert room(disk / ("x" * 300) / "uploads").total_bytes == room(disk).total_bytes
+    assert find_mount(disk / ("x" * 300) / "uploads") == own(str(disk))
+    assert disk_space(disk / ("x" * 300) / "uploads").total_bytes == disk_space(disk).total_bytes
 
 
-def test_a_name_may_hold_any_bytes(disk: Path) -> None:
+def test_a_name_may_contain_any_bytes(disk: Path) -> None:
     odd = disk / os.fsdecode(b"caf\xe9\r\xa0")
     odd.mkdir()
     show(f"99 24 0:0 / {odd} rw - ext4 a rw\n")
-    assert look(odd / "uploads") == own(str(odd))
+    assert find_mount(odd / "uploads") == own(str(odd))
 
 
-def test_the_device_of_the_folder_tells_what_hides_what(disk: Path) -> None:
+def test_the_device_number_shows_which_mount_hides_the_other(disk: Path) -> None:
     (disk / "uploads").mkdir()
     hidden, over = f"98 24 0:0 / {disk}/uploads rw - xfs a rw\n", f"99 24 {number_of(disk)} / {disk} rw - ext4 a rw\n"
     show(hidden, over)
-    assert look(disk / "uploads" / "new") == own(str(disk))
+    assert find_mount(disk / "uploads" / "new") == own(str(disk))
 
 
 @pytest.mark.parametrize("shown", ["missing", "."])
-def test_without_a_list_of_mounts_the_device_numbers_decide(
+def test_the_device_numbers_decide_if_there_is_no_mount_table(
     shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / shown)
     root = Path("/").stat().st_dev
     other = next(path for path in map(Path, ("/dev/shm", "/proc", "/dev")) if path.stat().st_dev != root)
-    assert look(Path("/no-such-folder/uploads")) == Mount(Place.ROOT, "", "", False)
-    assert look(other / "no-such-folder") == Mount(Place.OWN, "", "", False)
+    assert find_mount(Path("/no-such-folder/uploads")) == Mount(Place.ROOT, "", "", False)
+    assert find_mount(other / "no-such-folder") == Mount(Place.OWN, "", "", False)
 
 
 @pytest.mark.parametrize("code", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
-def test_a_broken_disk_is_still_the_ground(code: int, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_disk_still_counts(code: int, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show(f"98 24 {number_of(disk)} / / rw - ext4 /dev/sda1 rw\n", f"99 24 0:0 / {disk} rw - fuse.s3fs a rw\n")
     stat = Path.stat
 
@@ -440,20 +440,20 @@ def test_a_broken_disk_is_still_the_ground(code: int, disk: Path, monkeypatch: p
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", broken)
-    assert look(disk / "uploads") == own(str(disk), "fuse.s3fs", network=True)
+    assert find_mount(disk / "uploads") == own(str(disk), "fuse.s3fs", network=True)
 
 
-def test_a_folder_without_permission_does_not_make_it_raise() -> None:
+def test_a_folder_without_permission_is_found_by_its_path() -> None:
     script = """
         from flask_persistent_uploads.operations import mounts
         os.setuid(65534) if os.geteuid() == 0 else None
         mounts.MOUNTINFO = folder / "mountinfo"
-        unseen = told(folder / "shut" / "disk" / "uploads")
+        unseen = mount_of(folder / "shut" / "disk" / "uploads")
         try:
-            size = room(folder / "shut" / "disk" / "uploads")
+            size = space_of(folder / "shut" / "disk" / "uploads")
         except PermissionError as error:
             size = type(error).__name__
-        print(json.dumps([unseen, told(folder / "shut"), size, told("/proc/1/cwd/uploads")]))
+        print(json.dumps([unseen, mount_of(folder / "shut"), size, mount_of("/proc/1/cwd/uploads")]))
     """
     with tempfile.TemporaryDirectory() as name:  # tmp_path lies below folders that are closed to others
         folder = Path(name).resolve()
@@ -473,7 +473,7 @@ def test_a_folder_without_permission_does_not_make_it_raise() -> None:
     assert unread[:2] == ["ROOT", "/"]
 
 
-def test_room_is_what_is_left_without_privileges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_what_unprivileged_processes_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(flag: int) -> os.statvfs_result:
         block, unit, blocks, free, available, inodes, free_inodes, available_inodes = (
             1 << 20,
@@ -491,43 +491,50 @@ def test_room_is_what_is_left_without_privileges(tmp_path: Path, monkeypatch: py
 
     for flag, read_only in ((0, False), (os.ST_NOSUID, False), (os.ST_NOSUID | os.ST_RDONLY, True)):
         monkeypatch.setattr(os, "statvfs", lambda path, flag=flag: answer(flag))
-        assert room(tmp_path) == Room(40 * 512, 100 * 512, 10, 30, read_only)
+        assert disk_space(tmp_path) == DiskSpace(40 * 512, 100 * 512, 10, 30, read_only)
 
 
 PREAMBLE = text("""
     import json, os, sys
+    from dataclasses import astuple
     from pathlib import Path
-    from flask_persistent_uploads.operations.mounts import look, room
+    from flask_persistent_uploads.operations.mounts import disk_space, find_mount
 
     folder = Path(sys.argv[1])
 
-    def told(path):
-        mount = look(Path(path))
-        return [mount.place.name, *mount[1:]]
+    def mount_of(path):
+        mount = find_mount(Path(path))
+        return [mount.place.name, mount.point, mount.filesystem, mount.network]
+
+    def space_of(path):
+        return astuple(disk_space(Path(path)))
 """)
 
 
 def run_script(folder: Path, script: str, *, before: tuple[str, ...] = ()) -> Any:
-    """What a script that is run as a process of its own printed as JSON."""
+    """Run a script in a new process and return the JSON that it prints."""
     command = [*before, sys.executable, "-c", PREAMBLE + textwrap.dedent(script), str(folder)]
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     environment = clean_environment(PYTHONPATH=str(ROOT), FOLDER=str(folder), PATH=path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == 77:
-        pytest.skip(f"no loop device can be had here: {done.stderr.strip()}")
+        pytest.skip(f"no loop device is available here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Live:
-    """Runs shell commands that mount below ``$FOLDER``, then a script, in a mount namespace that ends with it."""
+    """Return a function that runs shell commands, then a script, in a mount namespace of their own.
+
+    The commands mount file systems below ``$FOLDER``.
+    """
     is_root = os.geteuid() == 0
     unshare = ("unshare", "-m") if is_root else ("unshare", "-rm")
     probe = [*unshare, "mount", "-t", "tmpfs", "none", str(tmp_path)]
     found = shutil.which("unshare") and subprocess.run(probe, capture_output=True, text=True, check=False)
     if not found or found.returncode:
-        reason = f"no mounts can be made here: {found.stderr.strip() if found else 'no unshare'}"
+        reason = f"file systems cannot be mounted here: {found.stderr.strip() if found else 'no unshare'}"
         pytest.fail(reason) if is_root and os.environ.get("CI") == "true" else pytest.skip(reason)
 
     def run(mount: str, script: str) -> Any:
@@ -537,15 +544,15 @@ def live(tmp_path: Path) -> Live:
 
 
 def loop_files() -> Iterator[Path]:
-    """The files that loop devices now show as disks."""
+    """Yield the files that are attached to loop devices now."""
     for shown in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # freed while we look
+        with contextlib.suppress(OSError):  # freed in the meantime
             yield Path(shown.read_text().strip())
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Iterator[Path]:
-    """Where to make the image of a disk; the loop device that it is mounted by is waited for to be free again."""
+    """Yield a path for the image of a disk; then wait until its loop device is free again."""
     path = tmp_path / "image"
     yield path
     until = time.monotonic() + 10
@@ -554,7 +561,7 @@ def image(tmp_path: Path) -> Iterator[Path]:
         time.sleep(0.05)
 
 
-def test_live_memory_is_told_from_the_mounts_of_this_process(live: Live, tmp_path: Path) -> None:
+def test_live_memory_is_recognised_by_the_mounts_of_this_process(live: Live, tmp_path: Path) -> None:
     mount = r"""
         cd "$FOLDER"; mkdir -p 'with space' bind over/deep
         mount -t tmpfs none 'with space'; mkdir 'with space/source'
@@ -563,7 +570,8 @@ def test_live_memory_is_told_from_the_mounts_of_this_process(live: Live, tmp_pat
         ln -s 'with space/missing' link
     """
     script = """
-        print(json.dumps([told(folder / name) for name in ("with space", "link/new", "bind/new", "over/deep", "/")]))
+        names = ["with space", "link/new", "bind/new", "over/deep", "/"]
+        print(json.dumps([mount_of(folder / name) for name in names]))
     """
     *found, root = live(mount, script)
     points = ("with space", "with space", "bind", "over")
@@ -572,7 +580,7 @@ def test_live_memory_is_told_from_the_mounts_of_this_process(live: Live, tmp_pat
     assert list(tmp_path.glob("*/*")) == [tmp_path / "over" / "deep"]
 
 
-def test_live_a_disk_is_told_from_the_mounts_of_this_process(live: Live, tmp_path: Path, image: Path) -> None:
+def test_live_a_disk_is_recognised_by_the_mounts_of_this_process(live: Live, tmp_path: Path, image: Path) -> None:
     mount = r"""
         cd "$FOLDER"; mkdir -p 'my disk' bind beside; ln -s 'my disk' link
         truncate -s 16M image; mkfs.ext4 -q -m 50 image
@@ -586,7 +594,7 @@ def test_live_a_disk_is_told_from_the_mounts_of_this_process(live: Live, tmp_pat
     script = """
         names = ["my disk", "my disk/new/uploads", "link", "link/new", "bind", "hosts", "beside"]
         names += ["named-on-top", "anonymous-on-top"]
-        print(json.dumps([told(folder / name) for name in names] + [room(folder / "link" / "new")]))
+        print(json.dumps([mount_of(folder / name) for name in names] + [space_of(folder / "link" / "new")]))
     """
     disk, below, link, below_link, bind, file, beside, named, anonymous, left = live(mount, script)
     assert disk == below == link == below_link == ["OWN", str(tmp_path / "my disk"), "ext4", False]
@@ -610,6 +618,6 @@ def test_live_a_disk_is_told_from_the_mounts_of_this_process(live: Live, tmp_pat
         ("size=0,nr_inodes=0", [0, 0, 0, 0, False]),
     ],
 )
-def test_live_room_says_what_a_small_disk_has_left(live: Live, options: str, expected: list[Any]) -> None:
-    script = 'print(json.dumps(room(folder / "new" / "uploads")))'
+def test_live_disk_space_of_a_small_disk_is_exact(live: Live, options: str, expected: list[Any]) -> None:
+    script = 'print(json.dumps(space_of(folder / "new" / "uploads")))'
     assert live(f'mount -t tmpfs -o {options} none "$FOLDER"', script) == expected

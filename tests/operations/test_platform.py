@@ -1,4 +1,4 @@
-"""Which host this is, which of its instances, and what is known of such hosts."""
+"""Detection of the platform and the instance, and the table of platforms."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from flask_persistent_uploads import ConfigError
-from flask_persistent_uploads.operations.platform import PLATFORMS, READ, Host, Platform, detect
+from flask_persistent_uploads.errors import ConfigError, Problem
+from flask_persistent_uploads.operations.platform import LAST_VERIFIED, PLATFORMS, Host, Platform, detect
 
 from ..servers import ROOT, clean_environment
 
 BY_ID = {platform.id: platform for platform in PLATFORMS}
 
-# What a running instance of each has in its environment.
+# The environment of a running instance on each platform.
 RUNNING: dict[str, dict[str, str]] = {
     "render": {
         "RENDER": "true",
@@ -43,7 +43,7 @@ RUNNING: dict[str, dict[str, str]] = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The root of a machine that is no container."""
+    """Return the root folder of a machine that is not a container."""
     boot = tmp_path / "root" / "proc" / "sys" / "kernel" / "random"
     boot.mkdir(parents=True)
     (boot / "boot_id").write_text("5c0bd0a6-boot\n")
@@ -68,105 +68,116 @@ def root(tmp_path: Path) -> Path:
         ("KUBERNETES_SERVICE_HOST", "kubernetes"),
     ],
 )
-def test_each_platform_is_known_by_its_variable_alone(variable: str, platform: str, root: Path) -> None:
+def test_one_variable_is_enough_to_detect_a_platform(variable: str, platform: str, root: Path) -> None:
     assert detect({variable: "x"}, root=root).platform.id == platform
     assert detect({variable: ""}, root=root).platform.id == "machine"
 
 
-def test_every_variable_of_the_table_is_in_the_test_above() -> None:
+def test_the_test_above_covers_every_variable_of_the_table() -> None:
     (mark,) = (
         mark
-        for mark in test_each_platform_is_known_by_its_variable_alone.pytestmark  # type: ignore[attr-defined]
+        for mark in test_one_variable_is_enough_to_detect_a_platform.pytestmark  # type: ignore[attr-defined]
         if mark.name == "parametrize"
     )
     assert set(mark.args[1]) == {(name, platform.id) for platform in PLATFORMS for name in platform.known_by}
 
 
 @pytest.mark.parametrize("environ", [{}, {"HOME": "/root"}, {"IS_PULL_REQUEST": "false"}, {"PORT": "10000"}])
-def test_what_says_nothing_is_a_plain_machine(environ: dict[str, str], root: Path) -> None:
+def test_other_variables_do_not_suggest_a_platform(environ: dict[str, str], root: Path) -> None:
     host = detect(environ, root=root)
     assert (host.platform.id, host.names, host.doubt, host.building) == ("machine", ("5c0bd0a6-boot",), None, False)
 
 
 @pytest.mark.parametrize("platform", [name for name in RUNNING if name != "kubernetes"])
-def test_the_specific_comes_before_what_it_runs_on(platform: str, root: Path) -> None:
+def test_a_platform_wins_over_the_docker_or_kubernetes_that_it_runs_on(platform: str, root: Path) -> None:
     (root / ".dockerenv").touch()
     on_kubernetes = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", **RUNNING[platform]}
     assert detect(on_kubernetes, root=root).platform.id == platform
     assert detect(RUNNING["kubernetes"], root=root).platform.id == "kubernetes"
 
 
-def test_of_two_the_one_that_comes_first_in_the_table_counts(root: Path) -> None:
+def test_the_first_platform_in_the_table_wins(root: Path) -> None:
     for number, first in enumerate(RUNNING):
         for second in list(RUNNING)[number + 1 :]:
             assert detect({**RUNNING[second], **RUNNING[first]}, root=root).platform.id == first
 
 
 @pytest.mark.parametrize("file", [".dockerenv", "run/.containerenv"])
-def test_a_container_is_known_by_its_file(file: str, root: Path) -> None:
+def test_a_container_is_detected_by_a_file_in_its_root(file: str, root: Path) -> None:
     (root / file).parent.mkdir(exist_ok=True)
     (root / file).touch()
     assert detect({}, root=root).platform.id == "docker"
 
 
-def test_uploads_platform_wins_over_what_the_environment_says(root: Path) -> None:
+def test_uploads_platform_overrides_the_detection(root: Path) -> None:
     for platform in PLATFORMS:
         assert detect(RUNNING["render"], f" {platform.id.upper()} ", root=root).platform is platform
     assert detect(RUNNING["render"], "", root=root).platform.id == "render"
 
 
-def test_an_unknown_uploads_platform_is_refused_with_all_that_are_known() -> None:
+def test_an_unknown_platform_is_refused_with_the_list_of_known_ones() -> None:
     with pytest.raises(ConfigError) as caught:
-        detect({}, "rendr")
+        detect({}, "rendr", variable="DOCUMENTS_PLATFORM")
     (problem,) = caught.value.problems
-    assert problem.startswith("UPLOADS_PLATFORM is 'rendr'")
-    with pytest.raises(ConfigError, match="DOCUMENTS_PLATFORM is 'rendr'"):
-        detect({}, "rendr", variables="DOCUMENTS_")
-    assert [name for name in BY_ID if name not in problem.partition("one of")[2]] == []
+    assert problem == Problem(
+        "DOCUMENTS_PLATFORM is 'rendr'. There is no such platform.",
+        f"Set it to one of {', '.join(BY_ID)}.",
+        "DOCUMENTS_PLATFORM",
+    )
 
 
-def test_a_variable_that_somebody_set_by_hand_is_doubted(root: Path) -> None:
-    assert detect({"RENDER": "true"}, root=root).doubt == "RENDER claims Render, but RENDER_SERVICE_ID is not set"
+@pytest.mark.parametrize("value", ["eu: west", 'a "b"', "a\nb", "{x}", "it's"])
+def test_a_wrong_platform_is_repeated_unaltered(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        detect({}, value)
+    (problem,) = caught.value.problems
+    assert problem.message == f"UPLOADS_PLATFORM is {value!r}. There is no such platform."
+    assert problem.remedy.startswith("Set it to one of ")
+    assert "\n" not in str(problem)
+
+
+def test_a_variable_that_may_have_been_set_by_hand_raises_a_doubt(root: Path) -> None:
+    assert detect({"RENDER": "true"}, root=root).doubt == ("RENDER suggests Render, but RENDER_SERVICE_ID is not set.")
     azure = detect({"WEBSITE_SITE_NAME": "x"}, root=root)
-    assert azure.doubt == "WEBSITE_SITE_NAME claims Azure App Service, but WEBSITE_INSTANCE_ID is not set"
+    assert azure.doubt == "WEBSITE_SITE_NAME suggests Azure App Service, but WEBSITE_INSTANCE_ID is not set."
 
 
-def test_a_release_command_on_fly_is_no_running_app(root: Path) -> None:
+def test_a_release_command_on_fly_counts_as_building(root: Path) -> None:
     assert detect({**RUNNING["fly"], "RELEASE_COMMAND": "1"}, root=root).building
     assert not detect({**RUNNING["fly"], "RELEASE_COMMAND": ""}, root=root).building
     assert not detect({**RUNNING["heroku"], "RELEASE_COMMAND": "1"}, root=root).building
 
 
-def test_a_platform_that_somebody_set_is_told_from_one_that_was_seen(root: Path) -> None:
+def test_a_platform_set_by_hand_is_marked_as_stated(root: Path) -> None:
     assert detect({}, "docker", root=root).stated
     assert not detect(RUNNING["render"], root=root).stated
 
 
-def test_the_log_names_an_instance_by_its_names_and_its_id(root: Path) -> None:
+def test_the_log_shows_the_names_and_the_id_of_an_instance(root: Path) -> None:
     host = detect(RUNNING["fly"], root=root)
     assert str(host) == f"m1 v1 ({host.id})"
 
 
-def test_nothing_is_doubted_on_a_platform_or_where_it_was_named(root: Path) -> None:
+def test_a_complete_environment_or_a_stated_platform_raises_no_doubt(root: Path) -> None:
     for platform, environ in RUNNING.items():
         assert detect(environ, root=root).doubt is None, platform
     for name in BY_ID:
         assert detect({"RENDER": "true"}, name, root=root).doubt is None
 
 
-def test_without_its_instance_an_app_on_render_is_being_built(root: Path) -> None:
+def test_render_without_an_instance_id_counts_as_building(root: Path) -> None:
     service = {"RENDER": "true", "RENDER_SERVICE_ID": "srv-1"}
     assert detect(service, root=root).building
     assert detect({**service, "RENDER_INSTANCE_ID": ""}, root=root).building
     assert not detect({**service, "RENDER_INSTANCE_ID": "srv-1-a"}, root=root).building
-    assert not detect({"RENDER": "true"}, root=root).building, "a laptop builds nothing"
+    assert not detect({"RENDER": "true"}, root=root).building, "RENDER alone may have been set by hand"
     assert not any(detect(environ, root=root).building for environ in RUNNING.values())
 
 
 # -- the id of a host
 
 
-def test_every_process_of_an_instance_has_the_same_id() -> None:
+def test_all_processes_of_an_instance_have_the_same_id() -> None:
     script = "import os; from flask_persistent_uploads.operations.platform import detect; print(detect(os.environ).id)"
     for environ in (RUNNING["render"], {"UPLOADS_PLATFORM": ""}):
         command = [sys.executable, "-c", script]
@@ -183,31 +194,31 @@ def test_every_process_of_an_instance_has_the_same_id() -> None:
     ("platform", "variable"),
     [(platform.id, variable) for platform in PLATFORMS for variable in platform.instance],
 )
-def test_another_instance_or_deploy_has_another_id(platform: str, variable: str, root: Path) -> None:
+def test_another_instance_or_deploy_has_a_different_id(platform: str, variable: str, root: Path) -> None:
     here = {**dict.fromkeys(BY_ID[platform].instance, "1"), BY_ID[platform].known_by[0]: "1"}
     other = {**here, variable: "2"}
     assert detect(here, root=root).id != detect(other, root=root).id
     assert detect(here, root=root).id == detect({**here, "PORT": "1"}, root=root).id
 
 
-def test_names_that_run_together_do_not_make_the_same_id() -> None:
+def test_names_with_the_same_concatenation_have_different_ids() -> None:
     render, fly = BY_ID["render"], BY_ID["fly"]
     ids = [Host(render, names).id for names in (("ab", "c"), ("a", "bc"), ("abc",))]
     assert len({*ids, Host(fly, ("abc",)).id}) == 4
 
 
-def test_without_a_name_of_its_own_an_instance_is_its_host_name_and_a_machine_its_boot(
+def test_an_unnamed_instance_uses_its_host_name_and_a_machine_its_boot_id(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "pod-7f9c")
-    assert detect({"DYNO": "web.1"}, root=root).names == ("pod-7f9c",), "web.1 is called so after every restart"
+    assert detect({"DYNO": "web.1"}, root=root).names == ("pod-7f9c",), "it is web.1 after every restart"
     assert detect(RUNNING["kubernetes"], root=root).names == ("pod-7f9c",)
     assert detect({}, "docker", root=root).names == ("pod-7f9c",)
     assert detect({}, "machine", root=root).names == ("5c0bd0a6-boot",)
     assert detect({}, "machine", root=root / "without-proc").names == ("pod-7f9c",)
 
 
-def test_a_machine_stays_the_same_over_its_restarts_and_is_no_other(
+def test_the_kind_of_a_machine_survives_restarts_and_differs_between_machines(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "etc").mkdir()
@@ -217,7 +228,7 @@ def test_a_machine_stays_the_same_over_its_restarts_and_is_no_other(
     after = detect({}, root=root)
     assert (before.kind, before.id != after.id) == (after.kind, True)
     assert before.kind.startswith("machine ")
-    assert "0123" not in before.kind, "machine-id(5): it is not to be shown"
+    assert "0123" not in before.kind, "machine-id(5): the id must not be exposed"
     (root / "etc" / "machine-id").write_text("of another\n")
     assert detect({}, root=root).kind not in {before.kind, "machine "}
     (root / "etc" / "machine-id").unlink()
@@ -228,7 +239,7 @@ def test_a_machine_stays_the_same_over_its_restarts_and_is_no_other(
     assert len(kinds) == 2
 
 
-def test_the_instances_of_a_platform_are_of_one_kind_whatever_their_machine(root: Path) -> None:
+def test_all_instances_of_a_platform_have_the_same_kind(root: Path) -> None:
     (root / "etc").mkdir()
     for platform, environ in RUNNING.items():
         for identity in ("one", "two"):
@@ -236,7 +247,7 @@ def test_the_instances_of_a_platform_are_of_one_kind_whatever_their_machine(root
             assert detect(environ, root=root).kind == platform
 
 
-def test_an_id_holds_nothing_of_the_environment(root: Path) -> None:
+def test_an_id_reveals_nothing_of_the_environment(root: Path) -> None:
     for environ in RUNNING.values():
         host = detect({name: f"beef{number}" for number, name in enumerate(environ)}, root=root)
         assert len(host.id) == 12
@@ -283,7 +294,7 @@ MB, MIB = 10**6, 2**20
         ("machine", (False, True, None, None, None, None, "SIGTERM", None, set())),
     ],
 )
-def test_the_table_says_what_the_vendors_say(platform: str, expected: tuple[object, ...]) -> None:
+def test_the_table_matches_the_documentation_of_the_vendors(platform: str, expected: tuple[object, ...]) -> None:
     *values, unverified = facts(BY_ID[platform])
     *expected_values, at_least = expected
     assert values == expected_values
@@ -292,9 +303,9 @@ def test_the_table_says_what_the_vendors_say(platform: str, expected: tuple[obje
     assert at_least <= unverified
 
 
-def test_the_table_is_sound() -> None:
+def test_the_table_is_consistent() -> None:
     assert len(BY_ID) == len(PLATFORMS)
-    assert len(READ) == len("2026-11")
+    assert len(LAST_VERIFIED) == len("2026-11")
     for platform in PLATFORMS:
         assert platform.unverified <= set(Platform.__dataclass_fields__), platform.id
         assert platform.wiped or platform.id == "machine"
@@ -304,7 +315,7 @@ def test_the_table_is_sound() -> None:
     assert {one.id: one.volume_at for one in PLATFORMS if one.volume_at} == {"azure": "/home"}
 
 
-def test_our_own_machine_is_detected_without_being_touched(root: Path) -> None:
+def test_detection_writes_no_files(root: Path) -> None:
     before = sorted(root.rglob("*"))
     detect(os.environ, root=root)
     assert sorted(root.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Whether uploads will survive: told from the platform, the mount and the marker, with the remedy."""
+"""The verdict whether uploads survive: from the backend, the platform, the mount and the marker, with its remedy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import pytest
 from flask import Flask
 
 from flask_persistent_uploads import ConfigError, Uploads
+from flask_persistent_uploads.backends import read_settings
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
+from flask_persistent_uploads.backends.description import Description
 from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
-from flask_persistent_uploads.extension import Attempt
+from flask_persistent_uploads.config import Setting, Settings
+from flask_persistent_uploads.errors import Problem
 from flask_persistent_uploads.operations import marker, mounts, verdict
 from flask_persistent_uploads.operations.marker import Marker, Seen
 from flask_persistent_uploads.operations.platform import PLATFORMS, Host, detect
+from flask_persistent_uploads.operations.startup import StartupRefused
 from flask_persistent_uploads.operations.verdict import Verdict, judge
 from flask_persistent_uploads.stored import Stat
 
@@ -31,126 +35,154 @@ from .test_platform import BY_ID, RUNNING
 
 Start = Callable[..., Flask]
 SINCE = datetime(2026, 1, 3, 12, tzinfo=timezone.utc)
-S3 = "set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL"
-FOLDER = "and set UPLOADS_DIR to a folder below its mount path (it is on no disk of its own now)"
+S3 = "Set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL."
+FOLDER = "and set UPLOADS_DIR to a folder below its mount path."
 
 
 def host(platform: str, name: str = "here") -> Host:
     return Host(BY_ID[platform], (name,))
 
 
+def settings_from(uploads: str = "uploads", **variables: object) -> Settings:
+    """Return the settings of an app whose configuration holds these variables."""
+    return read_settings(variables, {}, uploads=uploads).settings
+
+
 def store(platform: str, restarts: int) -> Marker:
-    """A marker that ``restarts`` instances of a platform have signed, and this one."""
+    """Return a marker with the records of this instance and of ``restarts`` other ones."""
     names = [Host(BY_ID[platform], (f"old-{number}",)).id for number in range(restarts)]
     records = {name: Seen(host(platform).kind, SINCE) for name in [*names, host(platform).id]}
     return Marker("20260103T120000Z-0a1b2c3d", SINCE, records)
 
 
 @pytest.fixture(autouse=True)
-def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the system seems to have mounted; the folders of these tests do not exist on the machine that runs them."""
+def mountinfo_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Replace the mount table of the system; the folders of these tests need not exist."""
     path = tmp_path / "mountinfo"
     monkeypatch.setattr(mounts, "MOUNTINFO", path)
-    # The nearest folder that exists is the machine's own root, whose number says nothing of the mounts shown.
-    monkeypatch.setattr(mounts, "_nearest", lambda directory: (directory, None))
+    # The nearest existing folder is the root of the test machine, whose device number is not in the table.
+    monkeypatch.setattr(mounts, "_nearest_folder", lambda directory: (directory, None))
     return path
 
 
-def told(
+def judge_folder(
     platform: str,
     mountinfo: str,
     directory: str,
-    shown: Path,
     *,
     found: Marker | None = None,
     environ: Mapping[str, str] | None = None,
-    variables: str = "UPLOADS_",
+    settings: Settings | None = None,
 ) -> Verdict:
-    shown.write_text(mountinfo)
+    """Return the verdict on a folder of ``LocalBackend``, on a platform with this mount table."""
+    mounts.MOUNTINFO.write_text(mountinfo)
     backend = LocalBackend(Path(directory))
-    return judge(backend, host(platform), environ or {}, variables=variables, found=found)
+    return judge(backend, host(platform), environ or {}, settings or settings_from(), found=found)
 
 
-LAYER = "The folder lies in the image's own layer, which ends with the container"
+def message_of(*arguments: str, **options: Marker | None) -> str:
+    return judge_folder(*arguments, **options).reason.message  # type: ignore[arg-type]
+
+
+def yes(message: str) -> Verdict:
+    return Verdict(True, Problem(message))
+
+
+CONTAINER_LAYER = "The folder is in the writable layer of the container, which is removed with the container."
+
+
+def wiped(platform: str) -> str:
+    return f"{platform} wipes this disk at every deploy and restart."
 
 
 @pytest.mark.parametrize(
-    ("platform", "mountinfo", "directory", "reason", "remedy"),
+    ("platform", "mountinfo", "directory", "message", "remedy"),
     [
         pytest.param(
             "docker",
             CONTAINER,
             "/srv/x/uploads",
-            LAYER,
-            f"{S3}, or mount a named volume {FOLDER}",
+            CONTAINER_LAYER,
+            f"{S3} Alternatively, mount a named volume {FOLDER}",
             id="Docker: overlay",
         ),
         pytest.param(
             "kubernetes",
             CONTAINER,
             "/srv/x/uploads",
-            "Kubernetes wipes this disk",
-            f"{S3}, or mount a persistent volume {FOLDER}",
+            wiped("Kubernetes"),
+            f"{S3} Alternatively, mount a persistent volume {FOLDER}",
             id="Kubernetes: overlay",
         ),
         pytest.param(
             "kubernetes",
             at("/data", root=EMPTY_DIR),
             "/data/uploads",
-            "The folder lies on an emptyDir volume, which ends with its pod",
-            f"{S3}, or mount a persistent volume {FOLDER}",
+            "The folder is on an emptyDir volume, which is deleted with its pod.",
+            f"{S3} Alternatively, mount a persistent volume {FOLDER}",
             id="Kubernetes: emptyDir",
         ),
         pytest.param(
             "docker",
             at("/data", "tmpfs"),
             "/data/uploads",
-            "The folder lies in memory, which ends with the machine",
-            f"{S3}, or mount a named volume {FOLDER}",
+            "The folder is in memory, which is lost when the machine stops.",
+            f"{S3} Alternatively, mount a named volume {FOLDER}",
             id="Docker: tmpfs",
         ),
         pytest.param(
             "render",
             RENDER,
             "/srv/x/uploads",
-            "Render wipes this disk at every deploy and restart",
-            f"{S3}, or add a disk {FOLDER}",
+            wiped("Render"),
+            f"{S3} Alternatively, add a disk {FOLDER}",
             id="Render: beside the disk",
         ),
         pytest.param(
-            "fly", FLY, "/app/uploads", "Fly.io wipes this disk", f"{S3}, or add a volume {FOLDER}", id="Fly: ext4 root"
+            "fly", FLY, "/app/uploads", wiped("Fly.io"), f"{S3} Alternatively, add a volume {FOLDER}", id="Fly: root"
         ),
         pytest.param(
-            "koyeb", KOYEB, "/app/uploads", "Koyeb wipes this disk", f"{S3}, or add a volume {FOLDER}", id="Koyeb: root"
+            "koyeb", KOYEB, "/app/u", wiped("Koyeb"), f"{S3} Alternatively, add a volume {FOLDER}", id="Koyeb: root"
         ),
-        pytest.param("heroku", CONTAINER, "/app/uploads", "Heroku wipes this disk", S3, id="Heroku"),
-        pytest.param("heroku", at("/app"), "/app/uploads", "Heroku wipes this disk", S3, id="Heroku: a mount apart"),
-        pytest.param("lambda", at("/tmp"), "/tmp/uploads", "AWS Lambda wipes this disk", S3, id="Lambda: /tmp"),
-        pytest.param("cloud-run", GVISOR, "/app/uploads", "Cloud Run wipes this disk", S3, id="Cloud Run: gVisor root"),
-        pytest.param("cloud-run", CONTAINER, "/app/uploads", "Cloud Run wipes this disk", S3, id="Cloud Run: overlay"),
-        pytest.param("app-runner", CONTAINER, "/app/uploads", LAYER, S3, id="App Runner"),
-        pytest.param("digitalocean", MICROVM, "/app/x", "DigitalOcean App Platform wipes", S3, id="DigitalOcean"),
-        pytest.param("vercel", at("/tmp"), "/tmp/uploads", "Vercel wipes this disk", S3, id="Vercel: /tmp"),
-        pytest.param("azure", CONTAINER, "/app/uploads", "Azure App Service wipes this disk", None, id="Azure: root"),
-        pytest.param("fly", "", "/app/uploads", "Fly.io wipes this disk", None, id="Fly: mounts unknown"),
+        pytest.param("heroku", CONTAINER, "/app/uploads", wiped("Heroku"), S3, id="Heroku"),
+        pytest.param("heroku", at("/app"), "/app/uploads", wiped("Heroku"), S3, id="Heroku: a separate mount"),
+        pytest.param("lambda", at("/tmp"), "/tmp/uploads", wiped("AWS Lambda"), S3, id="Lambda: /tmp"),
+        pytest.param("cloud-run", GVISOR, "/app/uploads", wiped("Cloud Run"), S3, id="Cloud Run: gVisor root"),
+        pytest.param("cloud-run", CONTAINER, "/app/uploads", wiped("Cloud Run"), S3, id="Cloud Run: overlay"),
+        pytest.param("app-runner", CONTAINER, "/app/uploads", CONTAINER_LAYER, S3, id="App Runner"),
+        pytest.param("digitalocean", MICROVM, "/app/x", wiped("DigitalOcean App Platform"), S3, id="DigitalOcean"),
+        pytest.param("vercel", at("/tmp"), "/tmp/uploads", wiped("Vercel"), S3, id="Vercel: /tmp"),
+        pytest.param(
+            "azure",
+            CONTAINER,
+            "/app/uploads",
+            wiped("Azure App Service"),
+            f"{S3} Alternatively, set UPLOADS_DIR=/home/uploads, which is on the volume.",
+            id="Azure: root",
+        ),
+        pytest.param(
+            "fly",
+            "",
+            "/app/uploads",
+            wiped("Fly.io"),
+            f"{S3} Alternatively, add a volume {FOLDER}",
+            id="Fly: mounts unknown",
+        ),
         pytest.param(
             "machine",
             SERVER,
             "/run/uploads",
-            "The folder lies in memory",
-            f"set UPLOADS_DIR to a folder on a disk, or {S3.removeprefix('set ')}",
+            "The folder is in memory, which is lost when the machine stops.",
+            f"Set UPLOADS_DIR to a folder on a disk. Alternatively, {S3[0].lower()}{S3[1:]}",
             id="machine: /run",
         ),
     ],
 )
-def test_a_disk_that_will_be_wiped_is_told_with_its_remedy(
-    platform: str, mountinfo: str, directory: str, reason: str, remedy: str | None, shown: Path
+def test_a_disk_that_will_be_wiped_is_reported_with_its_remedy(
+    platform: str, mountinfo: str, directory: str, message: str, remedy: str
 ) -> None:
-    said = told(platform, mountinfo, directory, shown)
-    assert said.survives is False
-    assert said.reason.startswith(reason)
-    assert said.remedy
-    assert remedy in {said.remedy, None}
+    expected = Verdict(False, Problem(message, remedy, "UPLOADS_DIR"))
+    assert judge_folder(platform, mountinfo, directory) == expected
 
 
 @pytest.mark.parametrize(
@@ -168,178 +200,228 @@ def test_a_disk_that_will_be_wiped_is_told_with_its_remedy(
         pytest.param("docker", at("/data", "nfs4"), "/data/u", "nfs4", id="Docker: NFS"),
     ],
 )
-def test_a_disk_of_its_own_survives(
-    platform: str, mountinfo: str, directory: str, filesystem: str, shown: Path
-) -> None:
-    expected = Verdict(survives=True, reason=f"they lie on a disk of their own ({filesystem})")
-    assert told(platform, mountinfo, directory, shown) == expected
+def test_a_separate_disk_survives(platform: str, mountinfo: str, directory: str, filesystem: str) -> None:
+    assert judge_folder(platform, mountinfo, directory) == yes(f"The folder is on a separate disk ({filesystem}).")
 
 
-def test_the_disk_of_a_machine_survives_if_somebody_says_that_it_is_one(shown: Path) -> None:
-    shown.write_text(SERVER)
+def test_the_disk_of_a_machine_survives_if_the_platform_was_set_to_machine(mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(SERVER)
     stated = Host(BY_ID["machine"], ("boot",), stated=True)
-    expected = Verdict(survives=True, reason="they lie on the disk of this machine (ext4)")
-    assert judge(LocalBackend(Path("/srv/app/uploads")), stated, {}) == expected
+    said = judge(LocalBackend(Path("/srv/app/uploads")), stated, {}, settings_from())
+    assert said == yes("The folder is on the disk of this machine (ext4).")
     assert detect({}, "machine").stated
     assert not detect({}).stated
 
 
-def test_what_looks_like_a_machine_may_be_a_host_that_is_not_known(shown: Path) -> None:
-    expected = Verdict(
-        survives=None,
-        reason="The folder lies on the disk of this machine (ext4), and nothing tells whether that stays",
-        remedy="set DOCUMENTS_PLATFORM=machine if this is a server of yours",
+UNKNOWN_DISK = "The folder is on the disk of this machine (ext4), which may not be permanent."
+
+
+def test_a_detected_machine_may_be_an_unknown_hosting_platform() -> None:
+    said = judge_folder("machine", SERVER, "/srv/uploads", settings=settings_from("documents"))
+    remedy = "If this is your own server, set DOCUMENTS_PLATFORM=machine."
+    assert said == Verdict(None, Problem(UNKNOWN_DISK, remedy, "DOCUMENTS_PLATFORM"))
+    unproven = judge_folder("machine", SERVER, "/srv/uploads", found=store("machine", 0))
+    assert unproven.survives is None, "its own record proves nothing"
+    proven = judge_folder("machine", SERVER, "/srv/uploads", found=store("machine", 2))
+    assert proven == yes(
+        "The folder is on the disk of this machine (ext4). The store has survived 2 restarts since 3 January 2026."
     )
-    assert told("machine", SERVER, "/srv/uploads", shown, variables="DOCUMENTS_") == expected
-    nothing = told("machine", SERVER, "/srv/uploads", shown, found=store("machine", 0))
-    assert nothing.survives is None, "its own record proves nothing"
-    proven = told("machine", SERVER, "/srv/uploads", shown, found=store("machine", 2))
-    assert proven == Verdict(
-        survives=True,
-        reason="they lie on the disk of this machine (ext4), proven: survived 2 restarts since 3 January 2026",
-    )
 
 
-def test_a_disk_of_its_own_on_an_unknown_machine_survives(shown: Path) -> None:
-    expected = Verdict(survives=True, reason="they lie on a disk of their own (ext4)")
-    assert told("machine", at("/data"), "/data/uploads", shown) == expected
+def test_a_separate_disk_on_a_detected_machine_survives() -> None:
+    assert judge_folder("machine", at("/data"), "/data/uploads") == yes("The folder is on a separate disk (ext4).")
 
 
-def test_an_anonymous_volume_is_neither_good_nor_lost(shown: Path) -> None:
+def test_it_is_unknown_whether_an_anonymous_volume_survives() -> None:
     for found in (None, store("docker", 3)):
-        said = told("docker", at("/data", root=f"{VOLUMES}/{HEX}/_data"), "/data/uploads", shown, found=found)
+        said = judge_folder("docker", at("/data", root=f"{VOLUMES}/{HEX}/_data"), "/data/uploads", found=found)
         assert said.survives is None
-        assert "anonymous volume" in said.reason
-        assert said.remedy is not None
-        assert said.remedy.startswith("give the volume a name, or set UPLOADS_S3_BUCKET")
+        assert said.reason.message == "The folder is on an anonymous volume, which a new container does not get."
+        assert said.reason.remedy == f"Give the volume a name. Alternatively, {S3[0].lower()}{S3[1:]}"
 
 
-def test_where_nothing_tells_it_says_so(shown: Path) -> None:
-    assert told("machine", "", "/srv/uploads", shown).survives is None
+def test_an_empty_mount_table_leaves_the_verdict_open() -> None:
+    assert judge_folder("machine", "", "/srv/uploads").survives is None
 
 
 # -- the marker
 
 
-def test_a_marker_of_earlier_deploys_proves_what_the_mount_lets_one_hope(shown: Path) -> None:
-    said = told("render", RENDER, "/var/data/uploads", shown, found=store("render", 3))
-    expected = "they lie on a disk of their own (ext4), proven: survived 3 restarts since 3 January 2026"
-    assert said == Verdict(survives=True, reason=expected)
-    assert told("render", RENDER, "/var/data/u", shown, found=store("render", 1)).reason.endswith(
-        "proven: survived 1 restart since 3 January 2026"
-    )
-    assert "proven" not in told("render", RENDER, "/var/data/u", shown, found=store("render", 0)).reason
+def test_records_of_earlier_deploys_prove_that_a_disk_survives() -> None:
+    said = judge_folder("render", RENDER, "/var/data/uploads", found=store("render", 3))
+    disk = "The folder is on a separate disk (ext4)."
+    assert said == yes(f"{disk} The store has survived 3 restarts since 3 January 2026.")
+    once = message_of("render", RENDER, "/var/data/u", found=store("render", 1))
+    assert once == f"{disk} The store has survived 1 restart since 3 January 2026."
+    assert message_of("render", RENDER, "/var/data/u", found=store("render", 0)) == disk
 
 
-def test_proof_beats_inference_where_a_disk_looks_like_the_root(shown: Path) -> None:
+def test_on_a_platform_with_several_instances_the_records_may_be_of_instances_that_still_run() -> None:
+    said = message_of("cloud-run", at("/mnt", "nfs4"), "/mnt/u", found=store("cloud-run", 2))
+    assert said.endswith(" The store has served 2 other instances since 3 January 2026.")
+
+
+def test_proof_wins_over_a_disk_that_looks_like_the_root() -> None:
     for platform, mountinfo in (("fly", FLY), ("koyeb", KOYEB), ("heroku", at("/app")), ("railway", "")):
-        said = told(platform, mountinfo, "/app/uploads", shown, found=store(platform, 2))
-        assert said.survives is not False, platform
-        assert told(platform, mountinfo, "/app/uploads", shown, found=store(platform, 0)).survives is False
+        said = judge_folder(platform, mountinfo, "/app/uploads", found=store(platform, 2))
+        assert said.survives is True, platform
+        assert judge_folder(platform, mountinfo, "/app/uploads", found=store(platform, 0)).survives is False
 
 
-def test_the_records_of_another_platform_are_no_proof(shown: Path) -> None:
-    baked = store("machine", 40)
+def test_the_records_of_another_platform_prove_nothing() -> None:
+    copied = store("machine", 40)
     for platform in ("render", "fly", "koyeb", "heroku", "docker", "kubernetes"):
-        assert told(platform, MICROVM, "/app/uploads", shown, found=baked).survives is False, platform
-    assert "proven" not in told("render", RENDER, "/var/data/u", shown, found=baked).reason
+        assert judge_folder(platform, MICROVM, "/app/uploads", found=copied).survives is False, platform
+    assert "The store has" not in message_of("render", RENDER, "/var/data/u", found=copied)
 
 
-def test_a_marker_baked_into_an_image_is_no_proof_even_if_its_maker_started_very_often(shown: Path) -> None:
-    baked = store("machine", 0)
+def test_a_marker_that_came_with_the_image_proves_nothing_however_many_records_it_holds() -> None:
+    copied = store("machine", 0)
     for number in range(250):
-        baked = baked.with_record(host("machine", f"boot-{number}"))
-    assert told("fly", FLY, "/app/uploads", shown, found=baked).survives is False
+        copied = copied.with_record(host("machine", f"boot-{number}"))
+    assert judge_folder("fly", FLY, "/app/uploads", found=copied).survives is False
 
 
-def test_a_marker_that_another_machine_has_signed_is_no_proof_and_its_own_is(shown: Path) -> None:
-    """An image that was built on a server may run on a host that is not known, which looks like a server as well."""
-    shown.write_text(MICROVM)
-    laptop = [Host(BY_ID["machine"], (f"boot-{number}",), machine="1a2b") for number in range(5)]
+def test_a_marker_proves_survival_only_on_the_machine_that_signed_it(mountinfo_file: Path) -> None:
+    """An image that was built on a server may run on an unknown platform, which looks like a server too."""
+    mountinfo_file.write_text(MICROVM)
+    signers = [Host(BY_ID["machine"], (f"boot-{number}",), machine="1a2b") for number in range(5)]
     elsewhere, restarted = (Host(BY_ID["machine"], ("boot-9",), machine=machine) for machine in ("3c4d", "1a2b"))
-    baked = store("docker", 3)
-    for one in laptop:
-        baked = baked.with_record(one)
-    disk = LocalBackend(Path("/app/uploads"))
-    assert judge(disk, elsewhere, {}, found=baked) == Verdict(
-        survives=None,
-        reason="The folder lies on the disk of this machine (ext4), and nothing tells whether that stays",
-        remedy="set UPLOADS_PLATFORM=machine if this is a server of yours",
-    )
-    assert judge(disk, restarted, {}, found=baked).reason.endswith("proven: survived 5 restarts since 3 January 2026")
+    copied = store("docker", 3)
+    for signer in signers:
+        copied = copied.with_record(signer)
+    disk, settings = LocalBackend(Path("/app/uploads")), settings_from()
+    remedy = "If this is your own server, set UPLOADS_PLATFORM=machine."
+    unproven = judge(disk, elsewhere, {}, settings, found=copied)
+    assert unproven == Verdict(None, Problem(UNKNOWN_DISK, remedy, "UPLOADS_PLATFORM"))
+    proven = judge(disk, restarted, {}, settings, found=copied)
+    assert proven.reason.message.endswith("The store has survived 5 restarts since 3 January 2026.")
 
 
 @pytest.mark.parametrize(
     ("mountinfo", "directory"),
     [(CONTAINER, "/app/u"), (at("/data", root=EMPTY_DIR), "/data/u"), (at("/data", "tmpfs"), "/data/u")],
 )
-def test_no_marker_is_proof_on_what_comes_with_the_image_or_goes_with_the_pod(
-    mountinfo: str, directory: str, shown: Path
-) -> None:
+def test_a_marker_proves_nothing_in_an_image_a_pod_or_memory(mountinfo: str, directory: str) -> None:
     for platform in BY_ID:
-        said = told(platform, mountinfo, directory, shown, found=store(platform, 50))
+        said = judge_folder(platform, mountinfo, directory, found=store(platform, 50))
         assert said.survives is False
-        assert "proven" not in said.reason
+        assert "The store has" not in said.reason.message
 
 
-def test_while_the_app_is_built_nothing_is_said_of_its_disk(shown: Path) -> None:
-    shown.write_text(CONTAINER)
+def test_a_build_leaves_the_verdict_open(mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(CONTAINER)
     building = Host(BY_ID["render"], ("x",), building=True)
+    message = "Render is building or releasing the app, and no disk is mounted yet."
     for found in (None, store("render", 3)):
-        said = judge(LocalBackend(Path("/var/data/uploads")), building, {}, found=found)
-        assert said == Verdict(survives=None, reason="Render is building or releasing, where no disk is mounted")
+        said = judge(LocalBackend(Path("/var/data/uploads")), building, {}, settings_from(), found=found)
+        assert said == Verdict(None, Problem(message))
 
 
 # -- the remedy
 
 
-def test_a_volume_that_is_there_already_is_named_in_the_remedy(shown: Path) -> None:
-    environ = {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}
-    said = told("railway", at("/data"), "/app/uploads", shown, environ=environ)
-    assert said.survives is False
-    assert said.remedy == f"{S3}, or set UPLOADS_DIR=/data/uploads, on the volume"
-    assert told("railway", CONTAINER, "/app/u", shown).remedy == f"{S3}, or add a volume {FOLDER}"
-
-
 @pytest.mark.parametrize(
     ("platform", "environ", "volume"),
     [
-        ("render", {}, f", or add a disk {FOLDER}"),
-        ("koyeb", {}, f", or add a volume {FOLDER}"),
-        ("fly", {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}, f", or add a volume {FOLDER}"),
-        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": ""}, f", or add a volume {FOLDER}"),
-        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}, ", or set UPLOADS_DIR=/data/uploads, on the volume"),
-        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": "/a/b/"}, ", or set UPLOADS_DIR=/a/b/uploads, on the volume"),
-        ("azure", {}, ", or set UPLOADS_DIR=/home/uploads, on the volume"),
+        ("render", {}, f" Alternatively, add a disk {FOLDER}"),
+        ("koyeb", {}, f" Alternatively, add a volume {FOLDER}"),
+        ("fly", {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}, f" Alternatively, add a volume {FOLDER}"),
+        ("railway", {"RAILWAY_VOLUME_MOUNT_PATH": ""}, f" Alternatively, add a volume {FOLDER}"),
+        (
+            "railway",
+            {"RAILWAY_VOLUME_MOUNT_PATH": "/data"},
+            " Alternatively, set UPLOADS_DIR=/data/uploads, which is on the volume.",
+        ),
+        (
+            "railway",
+            {"RAILWAY_VOLUME_MOUNT_PATH": "/a/b/"},
+            " Alternatively, set UPLOADS_DIR=/a/b/uploads, which is on the volume.",
+        ),
+        ("azure", {}, " Alternatively, set UPLOADS_DIR=/home/uploads, which is on the volume."),
         ("heroku", {}, ""),
         ("vercel", {}, ""),
         ("cloud-run", {}, ""),
     ],
 )
-def test_each_platform_has_the_remedy_that_can_be_followed_there(
-    platform: str, environ: dict[str, str], volume: str, shown: Path
-) -> None:
-    assert told(platform, MICROVM, "/app/uploads", shown, environ=environ).remedy == S3 + volume
+def test_each_platform_gets_a_remedy_that_works_there(platform: str, environ: dict[str, str], volume: str) -> None:
+    assert judge_folder(platform, MICROVM, "/app/uploads", environ=environ).reason.remedy == S3 + volume
 
 
-def test_the_remedy_names_the_variables_of_this_uploads(shown: Path) -> None:
+def test_an_existing_volume_is_named_in_the_remedy() -> None:
     environ = {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}
+    said = judge_folder("railway", at("/data"), "/app/uploads", environ=environ)
+    assert said.survives is False
+    assert "set UPLOADS_DIR=/data/uploads, which is on the volume" in said.reason.remedy
+
+
+def test_the_remedy_names_the_variables_of_a_further_uploads() -> None:
+    environ = {"RAILWAY_VOLUME_MOUNT_PATH": "/data"}
+    documents = settings_from("documents")
     for platform in BY_ID:
         for given in (environ, {}):
-            said = told(platform, CONTAINER, "/app/u", shown, environ=given, variables="DOCUMENTS_")
-            assert said.remedy is not None
+            said = judge_folder(platform, CONTAINER, "/app/u", environ=given, settings=documents).reason
             assert "DOCUMENTS_S3_BUCKET" in said.remedy
-            assert "UPLOADS_" not in said.remedy
-    memory = judge(MemoryBackend(), host("machine"), {}, variables="DOCUMENTS_")
-    assert memory.reason.startswith("DOCUMENTS_BACKEND is memory")
-    assert "DOCUMENTS_S3_BUCKET" in str(memory.remedy)
+            assert "DOCUMENTS_CLOUDINARY_URL" in said.remedy
+            assert said.setting == "DOCUMENTS_DIR"
+            assert "UPLOADS_" not in str(said)
+    on_volume = judge_folder("railway", CONTAINER, "/app/u", environ=environ, settings=documents).reason
+    assert "DOCUMENTS_DIR=/data/documents," in on_volume.remedy, "two Uploads must not share a folder"
+
+
+def test_the_remedy_names_the_variables_that_the_user_set() -> None:
+    settings = settings_from(USE_S3="false", S3_BUCKET_NAME="shop", MEDIA_ROOT="/app/media")
+    said = judge_folder("render", MICROVM, "/app/media", settings=settings).reason
+    assert said.setting == "MEDIA_ROOT"
+    assert said.remedy == (
+        "Unset USE_S3 and set S3_BUCKET_NAME and its credentials, or UPLOADS_CLOUDINARY_URL. "
+        "Alternatively, add a disk and set MEDIA_ROOT to a folder below its mount path."
+    )
+
+
+def test_the_remedy_of_a_further_uploads_does_not_name_a_native_variable_that_the_first_one_uses() -> None:
+    settings = settings_from("documents", S3_BUCKET_NAME="shop", DOCUMENTS_DIR="/app/documents")
+    remedy = judge_folder("heroku", MICROVM, "/app/documents", settings=settings).reason.remedy
+    assert remedy == "Set DOCUMENTS_S3_BUCKET and its credentials, or DOCUMENTS_CLOUDINARY_URL."
+
+
+@pytest.mark.parametrize(
+    ("uploads", "variables", "first"),
+    [
+        (
+            "uploads",
+            {"UPLOADS_BACKEND": "local"},
+            "Unset UPLOADS_BACKEND and set UPLOADS_S3_BUCKET and its credentials",
+        ),
+        ("uploads", {"USE_S3": "0"}, "Unset USE_S3 and set UPLOADS_S3_BUCKET and its credentials"),
+        (
+            "documents",
+            {"UPLOADS_BACKEND": "s3", "DOCUMENTS_BACKEND": "local"},
+            "Unset DOCUMENTS_BACKEND and set DOCUMENTS_S3_BUCKET and its credentials",
+        ),
+    ],
+)
+def test_the_variable_that_chose_the_backend_must_be_unset_first(
+    uploads: str, variables: dict[str, str], first: str
+) -> None:
+    said = judge_folder("heroku", MICROVM, "/app/u", settings=settings_from(uploads, **variables))
+    assert said.reason.remedy.startswith(f"{first}, or ")
+
+
+@pytest.mark.parametrize("mounted_at", ["/a: b", 'a "b"', "/a\nb", "/{x}", "/it's"])
+def test_a_mount_path_with_odd_characters_survives_unaltered(mounted_at: str) -> None:
+    said = judge_folder("railway", MICROVM, "/app/u", environ={"RAILWAY_VOLUME_MOUNT_PATH": mounted_at}).reason
+    assert f" set UPLOADS_DIR={mounted_at}/uploads, which" in said.remedy
+    assert said.message == wiped("Railway")
+    assert said.as_json()["remedy"] == said.remedy
+    assert "\n" not in str(said)
 
 
 # -- other backends
 
 
-def test_what_is_kept_in_a_service_survives_wherever_the_app_runs(shown: Path) -> None:
-    shown.write_text(CONTAINER)
+def test_files_in_a_service_survive_on_every_platform(mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(CONTAINER)
     services: list[Backend] = [
         S3Backend(bucket="b", access_key_id="k", secret_access_key="s"),
         CloudinaryBackend(cloud_name="c", api_key="k", api_secret="s"),
@@ -347,92 +429,137 @@ def test_what_is_kept_in_a_service_survives_wherever_the_app_runs(shown: Path) -
     ]
     for backend in services:
         for platform in BY_ID:
-            said = judge(backend, host(platform), {})
-            reason = f"they are kept in {backend.name}, not on the disk of the app"
-            assert said == Verdict(survives=True, reason=reason)
+            said = judge(backend, host(platform), {}, settings_from())
+            assert said == yes(f"Files are kept in {backend.name}, not on the disk of the app.")
 
 
-def test_memory_ends_with_the_process_whatever_the_machine() -> None:
-    said = judge(MemoryBackend(), host("machine"), {}, found=store("machine", 5))
-    assert said == Verdict(survives=False, reason="UPLOADS_BACKEND is memory, which ends with the process", remedy=S3)
+def test_files_in_memory_are_lost_on_every_machine() -> None:
+    settings = settings_from("documents", DOCUMENTS_BACKEND="memory")
+    said = judge(MemoryBackend(), host("machine"), {}, settings, found=store("machine", 5))
+    assert said == Verdict(
+        False,
+        Problem(
+            "The backend memory keeps files only until the process ends.",
+            "Unset DOCUMENTS_BACKEND and set DOCUMENTS_S3_BUCKET and its credentials, or DOCUMENTS_CLOUDINARY_URL.",
+            "DOCUMENTS_BACKEND",
+        ),
+    )
 
 
 class Foreign(MemoryBackend):
+    """A backend of another package that declares nothing about persistence."""
+
     name = "foreign"
+    description = Description()
 
 
 class ForeignDisk(Foreign):
-    """Somebody else's backend that keeps its files on this machine."""
+    """A backend of another package that keeps its files on this machine."""
 
     def filesystem_path(self, key: str) -> Path:
         return Path("/app/foreign") / key
 
 
-def test_of_somebody_elses_backend_nothing_is_known_unless_it_names_its_folder(shown: Path) -> None:
-    shown.write_text(CONTAINER)
-    unknown = Verdict(survives=None, reason="Nothing is known of the backend foreign")
-    assert judge(Foreign(), host("render"), {}) == unknown
+class ForeignService(ForeignDisk):
+    """A backend of another package whose files persist, although it has a folder on this machine."""
+
+    description = Description(persists=True)
+
+
+class ForeignCache(Foreign):
+    """A backend of another package whose files end with the process, and which one of its settings chooses."""
+
+    description = Description(
+        persists=False, settings=(Setting("foreign_size", native=("CACHE_SIZE",)),), implied_by=("foreign_size",)
+    )
+
+
+def test_the_disk_of_a_foreign_backend_is_judged_like_ours(mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(CONTAINER)
     assert verdict.folder_of(ForeignDisk()) == Path("/app/foreign")
-    assert judge(ForeignDisk(), host("render"), {}).survives is False
-    proven = judge(Foreign(), host("render"), {}, found=store("render", 2))
-    assert proven == Verdict(survives=True, reason="proven: survived 2 restarts since 3 January 2026")
-    shown.write_text(at("/app/foreign"))
-    assert judge(ForeignDisk(), host("render"), {}).survives is True
+    lost = judge(ForeignDisk(), host("render"), {}, settings_from(UPLOADS_BACKEND=f"{__name__}:ForeignDisk"))
+    assert lost.survives is False
+    assert lost.reason.remedy == (
+        "Unset UPLOADS_BACKEND and set UPLOADS_S3_BUCKET and its credentials, or UPLOADS_CLOUDINARY_URL. "
+        "Alternatively, add a disk and keep the folder of the backend on it."
+    )
+    mountinfo_file.write_text(at("/app/foreign"))
+    assert judge(ForeignDisk(), host("render"), {}, settings_from()).survives is True
+
+
+def test_a_foreign_backend_that_declares_persistence_is_safe_everywhere(mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(CONTAINER)
+    for platform in BY_ID:
+        said = judge(ForeignService(), host(platform), {}, settings_from())
+        assert said == yes("Files are kept in foreign, not on the disk of the app.")
+
+
+def test_a_foreign_backend_that_ends_with_the_process_is_lost_and_what_chose_it_must_be_unset() -> None:
+    settings = Settings(sources={"foreign_size": "CACHE_SIZE"})
+    said = judge(ForeignCache(), host("machine"), {}, settings, found=store("machine", 5))
+    assert said.survives is False
+    assert said.reason.message == "The backend foreign keeps files only until the process ends."
+    assert said.reason.remedy.startswith("Unset CACHE_SIZE and set UPLOADS_S3_BUCKET ")
+
+
+def test_a_foreign_backend_without_a_folder_is_unknown_until_a_marker_proves_that_it_persists() -> None:
+    settings = settings_from()
+    message = "The backend foreign does not declare whether it keeps files permanently."
+    said = judge(Foreign(), host("render"), {}, settings)
+    assert said == Verdict(None, Problem(message, "Set persists in the description of the backend's class."))
+    proven = judge(Foreign(), host("render"), {}, settings, found=store("render", 2))
+    assert proven == yes("The store has survived 2 restarts since 3 January 2026.")
 
 
 class ForeignFlat(Foreign):
-    """One that makes a name of its own of each key."""
+    """A backend of another package that derives its own file names from keys."""
 
     def filesystem_path(self, key: str) -> Path:
         return Path("/app/flat") / key.replace("/", "_")
 
 
-def test_the_folder_of_a_backend_is_the_one_above_all_keys(tmp_path: Path) -> None:
+def test_the_folder_of_a_backend_contains_all_its_keys(tmp_path: Path) -> None:
     assert verdict.folder_of(LocalBackend(tmp_path)) == tmp_path
     assert verdict.folder_of(ForeignFlat()) == Path("/app/flat")
     assert verdict.folder_of(MemoryBackend()) is None
 
 
-def test_judging_makes_nothing(tmp_path: Path, shown: Path) -> None:
-    shown.write_text(SERVER)
+def test_judging_creates_nothing(tmp_path: Path, mountinfo_file: Path) -> None:
+    mountinfo_file.write_text(SERVER)
     before = sorted(tmp_path.rglob("*"))
-    judge(LocalBackend(tmp_path / "a" / "b"), host("machine"), {}, found=store("machine", 1))
+    judge(LocalBackend(tmp_path / "a" / "b"), host("machine"), {}, settings_from(), found=store("machine", 1))
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(("number", "text"), [(0, "0 restarts"), (1, "1 restart"), (2, "2 restarts")])
-def test_one_is_counted_as_one(number: int, text: str) -> None:
-    assert verdict.counted(number, "restart") == text
 
 
 # -- at start
 
 
 @pytest.fixture
-def start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, shown: Path) -> Start:
+def start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, mountinfo_file: Path) -> Start:
+    """Return a function that makes an app on a platform with this mount table."""
+
     def start(platform: str, mountinfo: str, **settings: object) -> Flask:
         for name in ("UPLOADS_PLATFORM", *(name for environ in RUNNING.values() for name in environ)):
             monkeypatch.delenv(name, raising=False)
         for name, value in RUNNING.get(platform, {"UPLOADS_PLATFORM": platform}).items():
             monkeypatch.setenv(name, value)
-        shown.write_text(mountinfo)
+        mountinfo_file.write_text(mountinfo)
         return make_app(**settings)
 
     return start
 
 
-def started(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+def logged(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    """Return the only record of the log."""
     (record,) = caplog.records
     return record
 
 
-def test_the_start_says_in_one_line_where_files_are_kept_and_that_they_stay(
-    start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_start_logs_in_one_line_that_files_survive(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     start("render", RENDER, UPLOADS_DIR="/var/data/uploads")
-    assert started(caplog).levelno == logging.INFO
-    assert started(caplog).getMessage() == (
-        "uploads: files are kept in local, /var/data/uploads. They lie on a disk of their own (ext4)."
+    assert logged(caplog).levelno == logging.INFO
+    assert logged(caplog).getMessage() == (
+        "uploads: files are kept in local, /var/data/uploads. The folder is on a separate disk (ext4)."
     )
 
 
@@ -440,10 +567,10 @@ def test_the_start_warns_in_one_line_of_a_disk_that_will_be_wiped(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     start("render", RENDER, UPLOADS_DIR="/no-such-folder/uploads")
-    assert started(caplog).levelno == logging.WARNING
-    assert started(caplog).getMessage() == (
-        "uploads: UPLOADS WILL BE LOST. Render wipes this disk at every deploy and restart: "
-        f"{S3}, or add a disk {FOLDER} (local, /no-such-folder/uploads)."
+    assert logged(caplog).levelno == logging.WARNING
+    assert logged(caplog).getMessage() == (
+        "uploads: UPLOADS WILL BE LOST. Render wipes this disk at every deploy and restart. "
+        f"{S3} Alternatively, add a disk {FOLDER} Files are kept in local, /no-such-folder/uploads."
     )
 
 
@@ -454,31 +581,39 @@ def test_the_start_warns_in_one_line_of_a_disk_that_will_be_wiped(
         {"UPLOADS_S3_BUCKET": "b", "UPLOADS_S3_ACCESS_KEY_ID": "k", "UPLOADS_S3_SECRET_ACCESS_KEY": "s"},
     ],
 )
-def test_what_was_chosen_knowingly_is_not_warned_of(
+def test_the_start_does_not_warn_of_memory_or_a_service(
     settings: dict[str, str], start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     start("render", RENDER, **settings)
-    assert started(caplog).levelno == logging.INFO
+    assert logged(caplog).levelno == logging.INFO
+
+
+def refused_start(start: Start, *arguments: str, **settings: object) -> tuple[Problem, StartupRefused]:
+    """Return the only problem that keeps an app from starting, and the error that holds it."""
+    with pytest.raises(ConfigError) as caught:
+        start(*arguments, **settings)
+    assert isinstance(caught.value, StartupRefused)
+    (problem,) = caught.value.problems
+    return problem, caught.value
 
 
 @pytest.mark.parametrize("platform", [one.id for one in PLATFORMS if one.wiped])
-def test_an_app_that_insists_on_persistence_does_not_start_where_its_disk_is_wiped(platform: str, start: Start) -> None:
-    with pytest.raises(ConfigError) as caught:
-        start(platform, CONTAINER, UPLOADS_DIR="/no-such-folder/uploads", UPLOADS_REQUIRE_PERSISTENT="true")
-    (problem,) = caught.value.problems
-    assert problem.startswith("UPLOADS_REQUIRE_PERSISTENT is set, but ")
-    assert S3 in problem
-    attempt = caught.value.attempt
-    assert isinstance(attempt, Attempt)
-    assert isinstance(attempt.backend, LocalBackend)
+def test_an_app_that_requires_persistence_does_not_start_on_a_disk_that_is_wiped(platform: str, start: Start) -> None:
+    settings = {"UPLOADS_DIR": "/no-such-folder/uploads", "UPLOADS_REQUIRE_PERSISTENT": "true"}
+    problem, error = refused_start(start, platform, CONTAINER, **settings)
+    assert problem.message.startswith("UPLOADS_REQUIRE_PERSISTENT is set, but ")
+    assert problem.remedy.startswith(S3)
+    assert isinstance(error.startup.backend, LocalBackend)
 
 
-def test_an_app_that_insists_on_persistence_does_not_start_in_memory(start: Start) -> None:
-    with pytest.raises(ConfigError, match="UPLOADS_REQUIRE_PERSISTENT is set, but UPLOADS_BACKEND is memory"):
-        start("machine", SERVER, UPLOADS_BACKEND="memory", UPLOADS_REQUIRE_PERSISTENT=True)
+def test_an_app_that_requires_persistence_does_not_start_in_memory(start: Start) -> None:
+    settings = {"UPLOADS_BACKEND": "memory", "UPLOADS_REQUIRE_PERSISTENT": True}
+    problem, _ = refused_start(start, "machine", SERVER, **settings)
+    assert problem.message.startswith("UPLOADS_REQUIRE_PERSISTENT is set, but ")
+    assert problem.message.endswith("The backend memory keeps files only until the process ends.")
 
 
-def test_an_app_that_insists_on_persistence_starts_on_a_disk_or_while_it_is_built(
+def test_an_app_that_requires_persistence_starts_on_a_disk_or_during_a_build(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apps = [
@@ -490,7 +625,7 @@ def test_an_app_that_insists_on_persistence_starts_on_a_disk_or_while_it_is_buil
     assert all("flask_persistent_uploads" in app.extensions for app in apps)
 
 
-def test_an_app_that_insists_on_persistence_starts_where_a_marker_proves_it(
+def test_an_app_that_requires_persistence_starts_if_a_marker_proves_it(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = LocalBackend(tmp_path / "disk")
@@ -498,11 +633,11 @@ def test_an_app_that_insists_on_persistence_starts_where_a_marker_proves_it(
         environ = {**RUNNING["fly"], "FLY_MACHINE_VERSION": f"before-{deploy}"}
         marker.sign_in(disk, detect(environ))
     start("fly", FLY, UPLOADS_DIR=str(disk.directory), UPLOADS_REQUIRE_PERSISTENT=True)
-    message = started(caplog).getMessage()
-    assert "They lie on the disk of Fly.io (ext4), proven: survived 2 restarts since" in message
+    message = logged(caplog).getMessage()
+    assert "The folder is on the disk of Fly.io (ext4). The store has survived 2 restarts since" in message
 
 
-def test_what_was_set_up_is_at_the_error_and_shows_no_secret(start: Start) -> None:
+def test_the_error_holds_the_settings_without_their_secrets(start: Start) -> None:
     secrets = {
         "UPLOADS_S3_BUCKET": "shop",
         "UPLOADS_S3_ACCESS_KEY_ID": "AKIA1",
@@ -513,39 +648,39 @@ def test_what_was_set_up_is_at_the_error_and_shows_no_secret(start: Start) -> No
         "UPLOADS_GCS_PASSWORD": "hunter2-other",
         "UPLOADS_S3_ENDPOINT_URL": "https://a:hunter2-url@s3.example",
     }
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(StartupRefused) as caught:
         start("render", RENDER, **secrets)
-    attempt = caught.value.attempt
-    assert isinstance(attempt, Attempt)
-    assert (attempt.name, attempt.backend, attempt.settings.s3_bucket) == ("uploads", None, "shop")
-    assert attempt.directory.name == "uploads"
-    for shown in (str(caught.value), repr(caught.value), str(attempt), repr(attempt), f"{attempt.settings}"):
-        assert "hunter2" not in shown
+    startup = caught.value.startup
+    settings = startup.reading.settings
+    assert (settings.uploads, startup.backend, settings["s3_bucket"]) == ("uploads", None, "shop")
+    for text in (str(caught.value), repr(caught.value), str(startup), repr(startup), f"{settings}"):
+        assert "hunter2" not in text
 
 
-def test_another_uploads_has_its_own_line_and_its_own_remedy(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_further_uploads_has_its_own_line_and_its_own_remedy(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     start(
         "render", RENDER, UPLOADS_DIR="/var/data/uploads", uploads=Uploads(name="documents"), DOCUMENTS_DIR="/srv/d/d"
     )
-    assert started(caplog).getMessage().startswith("documents: UPLOADS WILL BE LOST. ")
-    assert "DOCUMENTS_S3_BUCKET" in started(caplog).getMessage()
+    assert logged(caplog).getMessage().startswith("documents: UPLOADS WILL BE LOST. ")
+    assert "DOCUMENTS_S3_BUCKET" in logged(caplog).getMessage()
 
 
-class Sealed(MemoryBackend):
-    """A disk of somebody else's that nobody can use now."""
+class BrokenDisk(MemoryBackend):
+    """A backend with a folder, whose disk fails with an error that it does not translate."""
 
-    name = "sealed"
+    name = "broken"
+    description = Description()
 
     def filesystem_path(self, key: str) -> Path:
-        return Path("/srv/sealed") / key
+        return Path("/srv/broken") / key
 
     def stat(self, key: str) -> Stat | None:
-        raise RuntimeError("sealed")
+        raise RuntimeError("broken")
 
     def open(self, key: str) -> IO[bytes]:
-        raise RuntimeError("sealed")
+        raise RuntimeError("broken")
 
 
-def test_a_disk_that_fails_in_its_own_way_does_not_keep_the_app_from_starting(start: Start) -> None:
-    app = start("render", RENDER, UPLOADS_BACKEND=f"{__name__}:Sealed")
+def test_an_unexpected_error_of_a_disk_does_not_keep_the_app_from_starting(start: Start) -> None:
+    app = start("render", RENDER, UPLOADS_BACKEND=f"{__name__}:BrokenDisk")
     assert "flask_persistent_uploads" in app.extensions

@@ -1,4 +1,4 @@
-"""Asking an address as a browser would: bounded in time and size, and silent about the address."""
+"""Requests are bounded in time and size, and their errors do not repeat the address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_instances import HEALTH, Fake
 
 @contextlib.contextmanager
 def raw(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
-    """The address of a server that sends these bytes to whoever connects first, and hangs up."""
+    """Yield the address of a server that sends these bytes to the first client and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -39,7 +39,7 @@ def raw(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
         thread.join()
 
 
-def test_an_answer_has_its_status_headers_and_body() -> None:
+def test_an_answer_has_a_status_headers_and_a_body() -> None:
     for status in (200, 404, 503):
         with Fake(b"hello", status=status, headers={"X-A": "1"}) as fake:
             answer = ask(fake.url + HEALTH, headers={"X-B": "2"})
@@ -47,7 +47,7 @@ def test_an_answer_has_its_status_headers_and_body() -> None:
         assert fake.seen[0][1]["X-B"] == "2"
 
 
-def test_a_redirect_is_an_answer_unless_it_is_to_be_followed() -> None:
+def test_redirects_are_followed_on_request_only() -> None:
     with Fake(b"there") as there, Fake(status=302, headers={"Location": there.url + HEALTH}) as here:
         seen = ask(here.url + HEALTH)
         assert (seen.status, seen.headers["Location"], there.seen) == (302, there.url + HEALTH, [])
@@ -60,14 +60,14 @@ def test_a_redirect_away_from_http_is_not_followed(location: str) -> None:
         assert ask(fake.url + HEALTH, follow=True).status == 302
 
 
-def test_a_redirect_to_another_kind_of_server_is_not_followed() -> None:
+def test_a_redirect_to_another_protocol_is_not_followed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with Fake(b"stay", status=302, headers={"Location": f"ftp://127.0.0.1:{port}/x"}) as fake:
             assert ask(fake.url + HEALTH, follow=True, seconds=0.5).status == 302
 
 
-def test_no_more_than_a_megabyte_is_read() -> None:
+def test_at_most_a_mebibyte_is_read() -> None:
     with Fake(b"x" * (3 << 20)) as fake:
         assert len(ask(fake.url + HEALTH).body) == 1 << 20
     with Fake(b"x" * (3 << 20), status=500) as fake:
@@ -81,7 +81,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     assert time.monotonic() - start < 2
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
+def test_a_server_that_sends_one_byte_at_a_time_is_given_up() -> None:
     start = time.monotonic()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
     with raw(head, *[b"x"] * 10, pause=0.1) as url:
@@ -105,12 +105,12 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
     ],
     ids=lambda said: repr(said[:40]),
 )
-def test_what_is_no_answer_is_unreachable_or_an_answer_and_never_another_error(said: bytes) -> None:
+def test_a_malformed_response_raises_no_other_error_than_unreachable(said: bytes) -> None:
     with raw(said) as url, contextlib.suppress(Unreachable):
         ask(f"{url}/?token=hunter2", follow=True)
 
 
-def test_an_error_does_not_repeat_the_address_and_holds_no_other_error() -> None:
+def test_an_error_does_not_repeat_the_address_and_has_no_cause() -> None:
     with raw(b"hello\r\n\r\n") as url, pytest.raises(Unreachable) as caught:
         ask(f"{url}/?token=hunter2")
     assert "hunter2" not in str(caught.value)
@@ -119,9 +119,9 @@ def test_an_error_does_not_repeat_the_address_and_holds_no_other_error() -> None
 
 
 @pytest.mark.parametrize("url", ["", "x", "//x", "file:///etc/passwd", "ftp://x", "HTTP//x", " http://x"])
-def test_an_address_without_http_is_refused_before_anything_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_http_is_refused_before_any_request(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "build_opener", None)
-    with pytest.raises(Unreachable, match="it is no http address"):
+    with pytest.raises(Unreachable, match="it is not an http address"):
         ask(url)
 
 
@@ -140,22 +140,22 @@ def test_an_address_without_http_is_refused_before_anything_is_asked(url: str, m
         "http://hunter2..example/",
     ],
 )
-def test_an_address_that_nobody_has_is_unreachable_and_not_repeated(url: str) -> None:
+def test_an_invalid_address_is_unreachable_and_not_repeated(url: str) -> None:
     with pytest.raises(Unreachable) as caught:
         ask(url, seconds=3)
     assert "hunter2" not in str(caught.value)
 
 
-def test_why_nobody_answers_is_said_in_words() -> None:
+def test_the_reason_is_described_in_words() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(Unreachable, match="nothing listens there"):
+    with pytest.raises(Unreachable, match="it refused the connection"):
         ask(f"http://127.0.0.1:{port}/", seconds=2)
-    with pytest.raises(Unreachable, match="no host of this name"):
+    with pytest.raises(Unreachable, match="its host name does not exist"):
         ask("http://no-such-host.invalid/", seconds=5)
     with Fake(b"hello") as fake, pytest.raises(Unreachable, match="it does not speak TLS"):
         ask(fake.url.replace("http://", "https://"), seconds=5)
 
 
-def test_the_method_is_the_one_asked_for() -> None:
+def test_the_given_method_is_used() -> None:
     with Fake(b"hello") as fake:
         assert ask(fake.url + HEALTH, method="PUT").status == 501

@@ -1,131 +1,124 @@
-"""What a check is given, and what it answers."""
+"""What doctor examines: one ``Uploads`` of an app that is set up, or that refuses to start."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from flask import Flask
 
+from ... import backends
 from ...backends.base import Backend
-from ...config import Settings, choose_backend
-from ...errors import ConfigError
+from ...config import Settings
+from ...errors import BackendError, ConfigError, Problem
+from ..checks import unforeseen
 from ..marker import Marker, read
 from ..platform import Host, detect
+from ..startup import StartupRefused
 from ..verdict import Verdict, folder_of, judge
 
-OK, WARNING, FAILURE, SKIPPED = "ok", "warning", "failure", "skipped"
 
-
-class Finding(NamedTuple):
-    """``verdict``, what was ``seen``, and the ``remedy`` as text to copy or to do."""
-
-    verdict: str
-    seen: str
-    remedy: str | None = None
-
-
-def ok(seen: str, remedy: str | None = None) -> Finding:
-    return Finding(OK, seen, remedy)
-
-
-def warning(seen: str, remedy: str) -> Finding:
-    return Finding(WARNING, seen, remedy)
-
-
-def failure(seen: str, remedy: str) -> Finding:
-    return Finding(FAILURE, seen, remedy)
-
-
-def halves(sentence: str, otherwise: str = "correct it") -> tuple[str, str]:
-    """What is wrong, and what to do, of a message that says both; ``otherwise``, of one that says the first alone."""
-    text = sentence.rstrip(".")
-    found = re.search(r": |; (?=set )", text)
-    return (text[: found.start()], text[found.end() :]) if found else (text, otherwise)
-
-
-def unbroken(check: Callable[[], Finding | None]) -> Finding | None:
-    """What ``check`` answers; where it breaks itself, that is a finding, too: the others must be heard."""
-    try:
-        return check()
-    except Exception as error:  # noqa: BLE001 - a broken disk or a third party's backend may raise anything
-        return unforeseen(error)
-
-
-def unforeseen(error: Exception) -> Finding:
-    """Its text is not repeated: it may hold a secret."""
-    kind = type(error).__name__
-    return failure(f"What is looked at fails in an unforeseen way ({kind})", "see the log of the host or service")
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Case:
-    """One ``Uploads`` of an app, set up or refused.
+    """What is known before the first check.
 
-    ``problems`` are why the app refuses to start; ``backend`` is ``None`` where the settings make none. ``folder`` is
-    where files lie on this machine, if they do; ``marker`` the one that was found there, or ``marker_trouble`` why it
-    could not be read. ``instead_of`` is the name that was asked for, where another is refused. ``other_route`` is the
-    app's own route that answers for ours, ``public_links`` what to set where an authorize hook guards links that do
-    not end.
+    :attr:`problems`        why the app refuses to start; empty if it starts
+    :attr:`kind`            the backend that the settings choose; ``None`` if they choose none
+    :attr:`backend`         the backend itself; ``None`` if the settings do not make one
+    :attr:`folder`          where the files are on this machine; ``None`` if they are elsewhere
+    :attr:`marker`          the marker in that folder; ``None`` if there is none
+    :attr:`marker_problem`  why it cannot be read
+    :attr:`verdict`         whether uploads survive; ``None`` if there is no backend, or the platform is set wrongly
+    :attr:`requested`       the name of the ``Uploads`` that the user asked for; another one may keep the app from
+                            starting
+    :attr:`other_route`     the problem that a route of the app answers in place of ours
+    :attr:`public_links`    the problem that public links bypass the authorize hook
     """
 
-    name: str
-    settings: Settings
     app: Flask
+    settings: Settings
     environ: Mapping[str, str]
     host: Host
-    chosen: str | None
-    backend: Backend | None
-    problems: tuple[str, ...]
-    folder: Path | None
-    marker: Marker | None
-    marker_trouble: str | None
-    verdict: Verdict | None
-    instead_of: str | None = None
-    other_route: str | None = None
-    public_links: str | None = None
+    requested: str
+    kind: type[Backend] | None = None
+    backend: Backend | None = None
+    problems: tuple[Problem, ...] = ()
+    folder: Path | None = None
+    marker: Marker | None = None
+    marker_problem: Problem | None = None
+    verdict: Verdict | None = None
+    other_route: Problem | None = None
+    public_links: Problem | None = None
 
     @classmethod
-    def of(
+    def of_app(
         cls,
-        name: str,
-        settings: Settings,
         app: Flask,
+        settings: Settings,
+        backend: Backend,
         environ: Mapping[str, str],
         *,
-        backend: Backend | None,
-        directory: Path | None = None,
-        problems: tuple[str, ...] = (),
+        other_route: Problem | None = None,
+        public_links: Problem | None = None,
     ) -> Case:
-        """What can be known before the first check. ``directory`` is where files would lie if the backend is local."""
-        chosen, override = backend.name if backend else None, settings.platform
-        if backend is None:
-            with contextlib.suppress(ConfigError):
-                chosen = choose_backend(settings, name)
+        """Return the case of an app that is set up."""
+        case = cls(
+            app,
+            settings,
+            environ,
+            _host(settings, environ),
+            settings.uploads,
+            other_route=other_route,
+            public_links=public_links,
+        )
+        return case._with_backend(backend)
+
+    @classmethod
+    def of_refusal(cls, refusal: StartupRefused, environ: Mapping[str, str], *, requested: str) -> Case:
+        """Return the case of an app that refuses to start."""
+        startup, settings = refusal.startup, refusal.startup.reading.settings
+        problems = _without_persistence(refusal.problems, settings)
+        case = cls(startup.app, settings, environ, _host(settings, environ), requested, problems=problems)
+        if startup.backend is not None:
+            return case._with_backend(startup.backend)
         try:
-            host = detect(environ, override)
+            return replace(case, kind=backends.choose(startup.reading))
         except ConfigError:
-            host = detect(environ)
-        folder = folder_of(backend) if backend else directory if chosen == "local" else None
-        found, trouble = None, None
-        if backend is not None and folder is not None:
+            return case
+
+    def _with_backend(self, backend: Backend) -> Case:
+        folder, found, problem = folder_of(backend), None, None
+        if folder is not None:
             try:
                 found = read(backend)
-            except Exception as error:  # noqa: BLE001 - a finding as others are, not the end of the report
-                trouble = str(getattr(error, "description", None) or unforeseen(error).seen)
-        source, variables = settings.sources.get("backend"), f"{name.upper()}_"
-        verdict = judge(backend, host, environ, variables=variables, chosen_by=source, found=found) if backend else None
-        return cls(name, settings, app, environ, host, chosen, backend, problems, folder, found, trouble, verdict)
+            except BackendError as error:
+                problem = error.problem
+            except Exception as error:  # noqa: BLE001 - another package's backend may raise anything
+                problem = unforeseen(error).problem
+        wrong_platform = self.settings.platform is not None and not self.host.stated
+        verdict = None if wrong_platform else judge(backend, self.host, self.environ, self.settings, found=found)
+        return replace(
+            self,
+            kind=type(backend),
+            backend=backend,
+            folder=folder,
+            marker=found,
+            marker_problem=problem,
+            verdict=verdict,
+        )
 
-    @property
-    def variables(self) -> str:
-        """What the names of the settings begin with."""
-        return f"{self.name.upper()}_"
+
+def _host(settings: Settings, environ: Mapping[str, str]) -> Host:
+    try:
+        return detect(environ, settings.platform, variable=settings.variable("platform"))
+    except ConfigError:  # among the problems
+        return detect(environ)
 
 
-#: A check answers ``None`` where it does not apply. Its name is that of the function.
-Check = Callable[[Case], Finding | None]
+def _without_persistence(problems: tuple[Problem, ...], settings: Settings) -> tuple[Problem, ...]:
+    """Return the problems without "uploads will be lost", which the check of persistence reports."""
+    if not settings.require_persistent:
+        return problems
+    variable = settings.variable("require_persistent")
+    return tuple(problem for problem in problems if problem.setting != variable)

@@ -44,10 +44,12 @@ app.config["MAX_CONTENT_LENGTH"] = 200_000_000
 Uploads(app)
 """
 
+Set = Callable[..., None]
+
 
 @dataclass(frozen=True)
 class Output:
-    """What a run of the command printed, and its exit status."""
+    """The output and the exit status of a command."""
 
     text: str
     code: int
@@ -59,13 +61,13 @@ class Output:
 
     @property
     def plain(self) -> str:
-        """On one line, as its words are wrapped."""
+        """The text on one line, because the command wraps it."""
         return " ".join(self.text.split())
 
 
 @dataclass(frozen=True)
 class Report:
-    """What ``doctor --offline --json`` said."""
+    """The output of ``doctor --json``."""
 
     content: Mapping[str, Any]
     code: int
@@ -79,15 +81,26 @@ class Report:
         return str(self.content["headline"])
 
     @property
+    def survives(self) -> bool | None:
+        survives: bool | None = self.content["survives"]
+        return survives
+
+    @property
     def settings(self) -> dict[str, tuple[str, str]]:
         """Value and origin by variable."""
         return {one["variable"]: (one["value"], one["origin"]) for one in self.content["settings"]}
 
     @property
     def verdicts(self) -> dict[str, str]:
+        """Verdict by check."""
         names = [one["name"] for one in self.content["checks"]]
         assert len(names) == len(set(names))
         return {one["name"]: one["verdict"] for one in self.content["checks"]}
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """The verdicts that are failures or warnings."""
+        return {name: verdict for name, verdict in self.verdicts.items() if verdict in {"failure", "warning"}}
 
     def check(self, name: str) -> Mapping[str, Any]:
         (found,) = [one for one in self.content["checks"] if one["name"] == name]
@@ -95,7 +108,7 @@ class Report:
 
 
 def healthy(**config: Any) -> Flask:
-    """An app that nothing is wrong with, in the working folder; ``config`` is its own."""
+    """Return an app in the working folder with which nothing is wrong; ``config`` goes into ``app.config``."""
     app = Flask("healthy", root_path=str(Path.cwd()), instance_path=str(Path.cwd() / "instance"))
     app.config.update(MAX_CONTENT_LENGTH=200_000_000, **config)
     Uploads(app)
@@ -103,16 +116,16 @@ def healthy(**config: Any) -> Flask:
 
 
 def run(*arguments: str, create: Callable[[], Flask] = healthy) -> Output:
-    """``flask uploads doctor`` in this process, on the app that ``create`` makes or refuses to."""
+    """Run ``flask uploads doctor`` in this process, on the app that ``create`` returns or refuses to create."""
     found = CliRunner().invoke(commands, ["doctor", *arguments], obj=ScriptInfo(create_app=create))
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     return Output(found.stdout, found.exit_code, found.stderr)
 
 
-def examine(create: Callable[[], Flask] = healthy) -> Report:
-    """The report on the app that ``create`` makes, in this process."""
-    return Report.of(run("--offline", "--json", create=create))
+def examine(create: Callable[[], Flask] = healthy, *arguments: str) -> Report:
+    """Return the offline report on the app that ``create`` returns, in this process."""
+    return Report.of(run("--offline", "--json", *arguments, create=create))
 
 
 def flask(
@@ -124,9 +137,9 @@ def flask(
     command: str = "doctor",
     **environment: str,
 ) -> Output:
-    """``flask --app app uploads doctor`` (or another ``command``) in a process of its own, with ``folder`` to work in.
+    """Run ``flask --app app uploads doctor``, or another ``command``, in a process of its own in ``folder``.
 
-    ``before`` is what the command stands behind, and ``app`` the text of the module ``app``; ``None`` leaves it out.
+    ``before`` is put before the command. ``app`` is the source of the module ``app``; ``None`` leaves it out.
     """
     if app is not None:
         (folder / "app.py").write_text(app)
@@ -145,31 +158,31 @@ def flask(
 
 
 def examine_apart(**options: Any) -> Report:
-    """The report of a process of its own; ``options`` are those of :func:`flask`."""
+    """Return the offline report of a process of its own; ``options`` are those of :func:`flask`."""
     output = flask("--offline", "--json", **options)
     assert output.errors == "", output.errors
     return Report.of(output)
 
 
 def behind(mount: str) -> tuple[str, ...]:
-    """What to put before a command for it to see what the shell command ``mount`` mounts, and nobody else to."""
+    """Return what to put before a command so that only this command sees what the shell command ``mount`` mounts."""
     is_root = os.geteuid() == 0
     unshare = ("unshare", "-m") if is_root else ("unshare", "-rm")
     probe = [*unshare, "mount", "-t", "tmpfs", "none", "/mnt"]
     found = shutil.which("unshare") and subprocess.run(probe, capture_output=True, text=True, check=False)
     if not found or found.returncode:
-        reason = f"no mounts can be made here: {found.stderr.strip() if found else 'no unshare'}"
+        reason = f"mounting is not possible here: {found.stderr.strip() if found else 'unshare is not installed'}"
         pytest.fail(reason) if is_root and os.environ.get("CI") == "true" else pytest.skip(reason)
     return (*unshare, "sh", "-ec", f'{mount}\nexec "$@"', "sh")
 
 
 def disk_of(folder: Path, size: str, then: str = "", *, make: str = "") -> tuple[str, ...]:
-    """As :func:`behind`, with an ext4 disk of this size at ``disk`` in ``folder``; ``then`` is done there.
+    """Return what to put before a command so that it has an ext4 disk of this size at ``disk`` in ``folder``.
 
-    ``make`` are options of mkfs, to which ``-m 0`` leaves all room to everybody.
+    ``then`` is a shell command that runs on the disk first. ``make`` are options of mkfs.
     """
     if os.geteuid() != 0:
-        pytest.skip("only root mounts an image")
+        pytest.skip("only root can mount an image")
     (folder / "disk").mkdir()
     image = folder / "image"
     return behind(
@@ -179,20 +192,41 @@ def disk_of(folder: Path, size: str, then: str = "", *, make: str = "") -> tuple
 
 
 def assert_only(report: Report, name: str, verdict: str) -> tuple[str, str]:
-    """What one check has seen and advises, after proof that all others are content with the app."""
+    """Return the message and the remedy of one check, after asserting that all other checks are ok."""
     found = [one for one in report.content["checks"] if one["verdict"] != "ok"]
     assert {one["name"]: one["verdict"] for one in found} == {name: verdict}, found
     fails = verdict == "failure"
     assert report.code == (1 if fails else 0)
     assert (report.content["failures"], report.content["warnings"]) == ((1, 0) if fails else (0, 1))
-    assert found[0]["seen"]
+    assert found[0]["seen"].endswith("."), "a message is a full sentence"
     assert found[0]["remedy"]
     assert "unforeseen" not in found[0]["seen"], found
+    assert_consistent(report)
     return found[0]["seen"], found[0]["remedy"]
 
 
-def assert_content(report: Report, *names: str) -> None:
-    """Prove that nothing is wrong, and that the checks ``names`` looked or had nothing to say."""
+def assert_all_ok(report: Report, *names: str) -> None:
+    """Assert that every check is ok, and that the checks ``names`` are among them."""
     assert [one for one in report.content["checks"] if one["verdict"] != "ok"] == []
     assert report.code == 0
     assert set(names) <= set(report.verdicts)
+    assert_consistent(report)
+
+
+#: How a headline begins, and what ``survives`` is then.
+HEADLINES: dict[str, bool | None] = {
+    "UPLOADS WILL BE LOST. ": False,
+    "UPLOADS DO NOT WORK. ": None,
+    "ANOTHER STORE. ": None,
+    "The marker of the store": None,
+    "It is unknown whether uploads survive. ": None,
+    "According to the settings, uploads survive. ": True,
+    "Uploads survive. ": True,
+}
+
+
+def assert_consistent(report: Report) -> None:
+    """Assert that the headline and ``survives`` say the same."""
+    headline = report.headline.partition(" was not examined. ")[2] or report.headline
+    (expected,) = (survives for start, survives in HEADLINES.items() if headline.startswith(start))
+    assert report.survives is expected, report.headline
