@@ -1,7 +1,9 @@
-"""Uploads of a Flask app that survive every redeploy. See README.md, then :mod:`.extension`."""
+"""Keeps the files that users upload to a Flask app, through every redeploy. Begin with :class:`Uploads`."""
 
 from __future__ import annotations
 
+from . import keys
+from .backends.base import Backend
 from .errors import (
     BackendError,
     BackendFull,
@@ -12,6 +14,7 @@ from .errors import (
     FileExists,
     FileMissing,
     InvalidKey,
+    Problem,
     TypeNotAllowed,
     UploadMalformed,
     UploadRejected,
@@ -24,6 +27,7 @@ from .signals import file_deleted, file_saved
 from .stored import Stat, StoredFile
 
 __all__ = [
+    "Backend",
     "BackendError",
     "BackendFull",
     "BackendRefused",
@@ -33,6 +37,7 @@ __all__ = [
     "FileExists",
     "FileMissing",
     "InvalidKey",
+    "Problem",
     "Stat",
     "StoredFile",
     "TypeNotAllowed",
@@ -44,6 +49,7 @@ __all__ = [
     "WrongLength",
     "file_deleted",
     "file_saved",
+    "keys",
     "save_uploads",
     "upload_url",
 ]

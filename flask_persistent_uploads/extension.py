@@ -1,95 +1,76 @@
-"""The extension: ``Uploads(app)`` in the factory, and the verbs that a view needs."""
+"""The extension: ``Uploads(app)`` in the factory, and the functions that views and templates call."""
 
 from __future__ import annotations
 
-import io
-import logging
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, NamedTuple, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TypeVar, cast
 from urllib.parse import quote
-from weakref import WeakSet, ref
 
-from flask import Flask, current_app, has_request_context, request
-from flask.logging import default_handler, has_level_handler
+from flask import Flask, current_app, request
 from werkzeug.datastructures import FileStorage, MultiDict
 
-from . import backends, config, keys
+from . import assembly, config, references
 from .backends.base import Backend
-from .cli import uploads as commands
-from .content_types import UNKNOWN
-from .errors import ConfigError, InvalidKey, UploadMalformed, UploadTooLarge
-from .intake import batch, multipart, validation
-from .operations import platform
-from .operations.watch import Watch
-from .serving import policy, routes
-from .serving.redirects import direct_link
+from .errors import ConfigError, FileMissing, InvalidKey, Problem
+from .intake import batch, incoming
+from .intake.incoming import Incoming, Limits
+from .log import logger
+from .serving import links
+from .serving.conflicts import warn_about_conflicts
+from .serving.state import AuthorizeHook, Hooks, State
 from .signals import file_deleted, file_saved
 from .stored import Stat, StoredFile
 
-logger = logging.getLogger("flask_persistent_uploads")
-
 _EXTENSION = "flask_persistent_uploads"
 
-Hook = TypeVar("Hook", bound=Callable[[str, str], bool])
+Hook = TypeVar("Hook", bound=AuthorizeHook)
+Reference = TypeVar("Reference", bound="str | None")
 
 
 class Uploads:
-    """Keeps what users upload, in the backend that the environment chooses.
+    """Stores uploaded files in the backend that the environment chooses, and serves them.
 
-    Several may serve one app, each with a ``name`` of its own: ``Uploads(name="documents")`` reads ``DOCUMENTS_*`` and
-    serves ``/documents``. No state of an app is kept here, so one object may serve several apps.
+        uploads = Uploads()
 
-    A *reference* in the methods below is any spelling of a path that a database may hold. Where one names no file,
-    they raise ``InvalidKey``.
+        def create_app():
+            app = Flask(__name__)
+            uploads.init_app(app)
+            return app
+
+    An app may have several, each with a ``name`` of its own: ``Uploads(name="documents")`` reads the variables
+    ``DOCUMENTS_*`` instead of ``UPLOADS_*`` and serves ``/documents``. One object may be used for several apps.
+
+    The methods need an app context. A *reference* is any spelling of a path that a database may hold:
+    ``uploads/x.png``, ``uploads\\x.png``, ``/uploads/x.png``, a full URL, or ``None`` or ``""`` from an empty column.
+    The methods raise ``InvalidKey`` for any other text that cannot be the path of a file.
     """
 
     def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} is no name for an Uploads: use letters, digits and '_'")
+        if not (name.isidentifier() and name.isascii()):
+            raise ValueError(f"name is {name!r}. Use letters, digits and '_'; begin with a letter.")
         self.name = name
-        self._check: Callable[[str, str], bool] | None = None
-        # Weak, as the apps of a test suite come and go; each is kept by the state of its app.
-        self._authorizations: WeakSet[routes.Authorization] = WeakSet()
-        self._latest: ref[routes.Authorization] | None = None
+        self._hooks = Hooks()
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> None:
-        """Read the settings, add ``GET /uploads/<path>`` and the strict form parser. No network is touched.
+    def __repr__(self) -> str:
+        return f"<Uploads {self.name!r}>"
 
-        Raises ``ConfigError`` with every mistake in the settings and its remedy.
+    def init_app(self, app: Flask) -> None:
+        """Read the settings, and add the views, the strict form parser and the command ``flask uploads`` to the app.
+
+        The endpoints are ``persistent_uploads.file`` (``GET /uploads/<path>``) and ``persistent_uploads.health``
+        (``GET /uploads/_health``); those of ``Uploads(name="documents")`` begin with ``persistent_documents``. No
+        network connection is made. Raises ``ConfigError`` with every mistake in the settings and its remedy.
         """
         installed: dict[str, _Installed] = app.extensions.setdefault(_EXTENSION, {})
         if self.name in installed:
-            raise ConfigError(f"The app has an Uploads named {self.name!r} already: give this one another name.")
-        _let_the_log_be_seen()
-        settings, problems = config.read(app.config, os.environ, name=self.name)
-        for sentence in config.unknown(settings, self.name):
-            logger.warning(sentence)
-        attempt = Attempt(self.name, settings, config.default_directory(settings, app.instance_path, self.name), app)
-        try:
-            host = self._host(settings, problems)
-            _refuse_the_place_of_another(installed, settings)
-            backend = self._build_backend(attempt)
-        except ConfigError as error:
-            raise _refusal(attempt, [*problems, *error.problems]) from error
-        if problems:
-            raise _refusal(attempt, problems)
-        watch = self._watch(attempt._replace(backend=backend), backend, host)
-        state = routes.State(settings, backend, routes.Authorization(self._check), watch)
-        self._authorizations.add(state.authorization)
-        self._latest = ref(state.authorization)
+            message = f"This app has an Uploads named {self.name!r} already."
+            raise ConfigError(Problem(message, "Give the second one a name, as in Uploads(app, name='documents')."))
+        state = assembly.assemble(app, self.name, self._hooks, [other.state for other in installed.values()])
         installed[self.name] = _Installed(self, state)
-        app.request_class = multipart.strict(
-            app.request_class, max_size=settings.max_size, max_files=settings.max_files
-        )
-        app.register_blueprint(routes.blueprint(self.name, state))
         app.jinja_env.globals.setdefault("upload_url", upload_url)
-        app.cli.commands.setdefault("uploads", commands)
-        watch.begin(app)
 
     # -- in
 
@@ -101,25 +82,33 @@ class Uploads:
         allow: str | Sequence[str] | None = None,
         max_size: int | str | None = None,
     ) -> MultiDict[str, StoredFile]:
-        """Store every file of the current request, or of these form ``fields``: all of them, or none.
+        """Store the files of the current request: all of them, or none.
 
-        Returns when every file is durable, each under its field, as ``request.files`` has them; a field without a
-        chosen file is not in it. ``allow`` (``"image/*"``, ``".csv"``, …) takes the place of ``UPLOADS_ALLOW``;
-        ``max_size``, in bytes or as ``"10MB"``, may lie below ``UPLOADS_MAX_SIZE``.
+            paths = save_uploads("photo", folder="reports", allow="image/*", max_size="5MB")
+            report.photo = paths["photo"]  # a str: keep it in the database
 
-        Raises ``UploadRejected`` (400, 413, 415) before anything is stored, or ``BackendError`` after what was stored
-        is removed again. The files of the request stay open and stand at their start.
+        ``fields``    the form field, or fields, whose files are stored; all fields by default
+        ``folder``    the first part of the keys: ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, with ``/`` between folders
+        ``allow``     the allowed types, instead of those in ``UPLOADS_ALLOW``: ``"image/*"``, ``"application/pdf"``,
+                      ``".csv"``, or a list of these. ``image/*``, ``audio/*`` and ``video/*`` allow only types that the
+                      content proves; SVG needs ``".svg"``.
+        ``max_size``  the largest size of one file: a number of bytes, or a text such as ``"5MB"``; at most
+                      ``UPLOADS_MAX_SIZE``
+        ``name``      which ``Uploads`` of the app stores them; only the function ``save_uploads`` takes it
+
+        Returns a ``MultiDict`` like ``request.files``: ``paths["photo"]`` is the first file of the field, and
+        ``paths.getlist("photo")`` are all of them. Fields without a chosen file are left out. Each value is a
+        ``StoredFile``: a ``str`` with the attributes ``key``, ``filename``, ``content_type``, ``size``, ``sha256`` and
+        ``url``.
+
+        Returns when every file is stored durably. Raises ``UploadRejected`` (400, 413, 415) before it stores anything,
+        or ``BackendError`` (502, 503, 504, 507) after it has deleted what it had stored. The files of the request stay
+        open, at their start.
         """
-        if not isinstance(request._get_current_object(), multipart.StrictRequest):  # type: ignore[attr-defined]
-            raise RuntimeError("app.request_class was replaced after init_app: set it before")  # noqa: TRY004
-        wanted = {fields} if isinstance(fields, str) else set(fields or ())
-        files = [
-            _Incoming(file.stream, file.filename or "", field)
-            for field, file in request.files.items(multi=True)
-            if (not wanted or field in wanted) and _is_chosen(file, field)
-        ]
-        stored = self._save_all(files, folder=folder, allow=allow, max_size=max_size)
-        return MultiDict([(cast("str", file.field), path) for file, path in zip(files, stored, strict=True)])
+        settings = self._state.settings
+        limits = Limits.of_call(settings, folder=folder, allow=allow, max_size=max_size)
+        files = incoming.from_request(request._get_current_object(), fields)  # type: ignore[attr-defined]
+        return MultiDict(zip([file.field for file in files], self._save_all(files, limits), strict=True))
 
     def save(
         self,
@@ -130,73 +119,116 @@ class Uploads:
         allow: str | Sequence[str] | None = None,
         max_size: int | str | None = None,
     ) -> StoredFile:
-        """Store one file that did not come with the request, from its start; as :meth:`save_uploads` does.
+        """Store one file that the app has: bytes, an open binary file or a ``FileStorage``, from its start.
 
-        ``filename`` gives the key its readable part and its extension.
+            path = uploads.save(pdf_bytes, filename="invoice.pdf", folder="invoices")
+
+        The key ends with ``filename`` in plain ASCII. The other arguments, the value that is returned and the errors
+        are those of :meth:`save_uploads`.
         """
-        if isinstance(file, FileStorage):
-            stream, filename = file.stream, filename or file.filename
-        else:
-            stream = io.BytesIO(file) if isinstance(file, bytes) else file
-        if getattr(stream, "seekable", lambda: True)():
-            (path,) = self._save_all([_Incoming(stream, filename or "")], folder=folder, allow=allow, max_size=max_size)
-            return path
-        with TemporaryFile() as copy:
-            left = _limit(self._state.settings, max_size, self.name) + 1
-            while left > 0 and (piece := stream.read(min(left, 1 << 20))):
-                left -= copy.write(piece)
-            return self.save(copy, filename=filename, folder=folder, allow=allow, max_size=max_size)
+        limits = Limits.of_call(self._state.settings, folder=folder, allow=allow, max_size=max_size)
+        with incoming.seekable(file, filename, limits.max_size) as found:
+            (path,) = self._save_all([found], limits)
+        return path
+
+    def _save_all(self, files: Sequence[Incoming], limits: Limits) -> list[StoredFile]:
+        app, state = _app(), self._state
+        jobs = incoming.jobs(files, state.settings, limits)
+        warn_about_conflicts(app, state)
+        with batch.all_or_nothing(state.backend, jobs):
+            digests = batch.save(state.backend, jobs)
+            stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
+            for path in stored:
+                file_saved.send(app, uploads=self, file=path)
+        state.monitor.wake(app)
+        return stored
+
+    def _stored(self, job: batch.Job, sha256: str) -> StoredFile:
+        return StoredFile(
+            f"{self._state.settings.prefix}/{job.key}",
+            key=job.key,
+            filename=job.inspected.filename,
+            content_type=job.inspected.content_type,
+            size=job.inspected.size,
+            sha256=sha256,
+            url=self.url(job.key),
+        )
 
     # -- out
 
-    def url(self, reference: str | None) -> str:
-        """The app's own permanent link, ``/uploads/<key>``; empty for an empty reference."""
-        if not reference:
-            return ""
-        root = request.script_root if has_request_context() else current_app.config["APPLICATION_ROOT"].rstrip("/")
-        return f"{root}{self._state.settings.url_prefix}/{quote(self._key(reference))}"
+    def url(self, reference: str | None, *, external: bool = False) -> str:
+        """Return the app's own permanent link, ``/uploads/<key>``; ``""`` for an empty reference.
 
-    def direct_url(self, reference: str | None) -> str:
-        """Today's link into the backend, which may expire; the app's own where it serves the file itself.
-
-        It works for half of ``UPLOADS_URL_EXPIRES`` seconds, unless temporary credentials end before. Keep the
-        reference, never this. It is empty for an empty reference.
+        ``external`` adds scheme and host: those of the request, or ``SERVER_NAME`` outside of a request.
         """
         if not reference:
             return ""
-        link = direct_link(self._state.backend, self._key(reference), self._state.settings.url_expires)
-        return link.url if link is not None else self.url(reference)
+        return links.permanent(self._state, quote(self._key(reference)), external=external)
 
-    def direct_urls(self, references: Iterable[str]) -> dict[str, str]:
-        """The direct url of each reference: a page of a hundred pictures without a hundred redirects."""
+    def direct_url(
+        self,
+        reference: str | None,
+        *,
+        expires: int | None = None,
+        download_name: str | None = None,
+        external: bool = False,
+    ) -> str:
+        """Return a temporary link to the file itself; ``""`` for an empty reference. Never store it in the database.
+
+        ``expires``        seconds (1 to 604800) after which the link is invalid at the latest; it is valid for at least
+                           half of them, unless temporary credentials end sooner. Default: ``UPLOADS_URL_EXPIRES``.
+        ``download_name``  the name under which browsers save the file, instead of showing it
+        ``external``       add scheme and host if the link leads to the app itself; other links always have them
+
+        Whoever has the link can read the file: the ``authorize`` hook is not called. Public links of Cloudinary,
+        ImageKit and ``UPLOADS_PUBLIC_URL`` do not expire. If the app itself sends the file, the link is the permanent
+        one with a signature, or without it if the app has no ``SECRET_KEY``.
+        """
+        if not reference:
+            return ""
+        state, key = self._state, self._key(reference)
+        seconds = state.settings.url_expires if expires is None else expires
+        if not isinstance(seconds, int) or not 1 <= seconds <= config.MAX_URL_EXPIRES:
+            raise ValueError(f"expires is {expires!r}. Use a number of seconds from 1 to {config.MAX_URL_EXPIRES}.")
+        return links.direct(_app(), state, key, expires=seconds, download_name=download_name, external=external)
+
+    def direct_urls(self, references: Iterable[Reference]) -> dict[Reference, str]:
+        """Return the direct url of each reference, so that a page of many pictures needs no redirects."""
         return {reference: self.direct_url(reference) for reference in references}
 
-    def open(self, reference: str) -> IO[bytes]:
-        """The content as a binary stream, to be closed by the caller. Raises ``FileMissing``."""
+    def open(self, reference: str | None) -> IO[bytes]:
+        """Return the content as a binary stream, which the caller closes. Raises ``FileMissing``."""
+        if not reference:
+            raise FileMissing("")
         return self._state.backend.open(self._key(reference))
 
-    def stat(self, reference: str) -> Stat | None:
-        """Size and time of a file; ``None`` if the backend says that it is not there."""
-        return self._state.backend.stat(self._key(reference))
+    def stat(self, reference: str | None) -> Stat | None:
+        """Return the size (bytes) and the time of a file; ``None`` if the store has no such file."""
+        return self._state.backend.stat(self._key(reference)) if reference else None
 
-    def delete(self, reference: str) -> None:
-        """Delete the file, or all files that a comma-joined or JSON list names; silent for what is gone already."""
+    def entries(self, prefix: str = "") -> Iterator[Stat]:
+        """Yield every stored file whose key begins with ``prefix``, lazily and in no particular order."""
+        return self._state.backend.entries(prefix)
+
+    def delete(self, reference: str | None) -> None:
+        """Delete a file, or all files of a comma-joined or JSON list. Does nothing for files that are gone."""
         state = self._state
-        for key in keys.parse(reference, prefix=state.settings.prefix, url_prefix=state.settings.url_prefix):
+        for key in references.parse(reference, prefix=state.settings.prefix, url_prefix=state.settings.url_prefix):
             state.backend.delete(key)
             logger.info("deleted %s from %s", ascii(key), state.backend.name)
             file_deleted.send(_app(), uploads=self, key=key)
 
     def authorize(self, check: Hook) -> Hook:
-        """Decorator: ``check("read", key) -> bool`` is asked before a file is served; what it forbids is a 404.
+        """Register the function that decides who may see a file. A decorator.
 
-        In a factory it is for the app that was set up last, and for every app that has none yet.
+            @uploads.authorize
+            def may_read(action, key):  # action is "read"
+                return key.startswith("public/") or current_user.is_authenticated
+
+        It is called before each view of a file and returns ``True`` or ``False``. A forbidden file answers 404, exactly
+        like a missing one. The function belongs to this object, for every app that uses it.
         """
-        self._check = check
-        latest = self._latest() if self._latest is not None else None
-        for authorization in self._authorizations:
-            if authorization.check is None or authorization is latest:
-                authorization.check = check
+        self._hooks.authorize = check
         return check
 
     @property
@@ -204,114 +236,19 @@ class Uploads:
         """The backend of the current app."""
         return self._state.backend
 
-    # -- inside
-
     @property
-    def _state(self) -> routes.State:
+    def _state(self) -> State:
         return _installed(self.name).state
 
     def _key(self, reference: str) -> str:
         settings = self._state.settings
-        return keys.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
-
-    def _host(self, settings: config.Settings, problems: list[str]) -> platform.Host:
-        try:
-            return platform.detect(os.environ, settings.platform, variables=f"{self.name.upper()}_")
-        except ConfigError as error:
-            problems += error.problems
-            return platform.detect(os.environ)
-
-    def _build_backend(self, attempt: Attempt) -> Backend:
-        settings, variables = attempt.settings, f"{self.name.upper()}_"
-        chosen = config.choose_backend(settings, self.name)
-        _refuse_what_is_not_here(settings, chosen, variables)
-        return backends.build(chosen, settings, directory=attempt.directory, variables=variables, environ=os.environ)
-
-    def _watch(self, attempt: Attempt, backend: Backend, host: platform.Host) -> Watch:
-        """Say in one line whether uploads will survive here, or refuse to start where they must and will not."""
-        settings = attempt.settings
-        watch = Watch(
-            backend,
-            host,
-            environ=os.environ,
-            name=self.name,
-            expected=settings.store_id,
-            chosen_by=settings.sources.get("backend"),
-        )
-        verdict = watch.at_start()
-        text = f"{verdict.reason}: {verdict.remedy}" if verdict.remedy else verdict.reason
-        if verdict.survives is False and settings.require_persistent:
-            raise _refusal(attempt, [f"{self.name.upper()}_REQUIRE_PERSISTENT is set, but {text}."])
-        if verdict.survives is False and backend.name != "memory":
-            logger.warning("%s: UPLOADS WILL BE LOST. %s (%s).", self.name, text, backend)
-        else:
-            what_of_them = f". {text[0].upper()}{text[1:]}" if watch.nearby else ""
-            logger.info("%s: files are kept in %s%s.", self.name, backend, what_of_them)
-        return watch
-
-    def _save_all(
-        self,
-        files: Sequence[_Incoming],
-        *,
-        folder: str,
-        allow: str | Sequence[str] | None,
-        max_size: int | str | None,
-    ) -> list[StoredFile]:
-        state, settings = self._state, self._state.settings
-        if len(files) > settings.max_files:
-            raise UploadTooLarge(f"There are too many files; at most {settings.max_files} at once are allowed.")
-        types = settings.allow if allow is None else config.allow_list(allow)
-        if allow is not None and not types:
-            raise ValueError("allow is empty: name the types that are allowed, or leave it out to allow what is set")
-        limit = _limit(settings, max_size, self.name)
-        jobs = [self._job(file, folder, types, limit) for file in files]
-        routes.look_over(_app(), self.name, state)
-        with batch.all_or_nothing(state.backend, jobs):
-            digests = batch.save(state.backend, jobs)
-            stored = [self._stored(job, digest) for job, digest in zip(jobs, digests, strict=True)]
-            for path in stored:
-                file_saved.send(_app(), uploads=self, file=path)
-        state.watch.wake(_app())
-        return stored
-
-    def _job(self, file: _Incoming, folder: str, types: Sequence[str], limit: int) -> batch.Job:
-        seen = validation.inspect(file.stream, file.filename, allow=types, max_size=limit, field=file.field)
-        prefix = self._state.settings.prefix
-        key = keys.new(seen.filename, folder=folder, extension=seen.extension, prefix=prefix)
-        kept_as = seen.content_type if policy.shown_inline(seen.content_type) else UNKNOWN
-        return batch.Job(key, file.stream, seen, kept_as)
-
-    def _stored(self, job: batch.Job, sha256: str) -> StoredFile:
-        return StoredFile(
-            f"{self._state.settings.prefix}/{job.key}",
-            key=job.key,
-            filename=job.seen.filename,
-            content_type=job.seen.content_type,
-            size=job.seen.size,
-            sha256=sha256,
-            url=self.url(job.key),
-        )
+        return references.parse_one(reference, prefix=settings.prefix, url_prefix=settings.url_prefix)
 
 
-class Attempt(NamedTuple):
-    """What ``init_app`` sets up, as far as it has come; ``backend`` is ``None`` where the settings make none."""
-
-    name: str
-    settings: config.Settings
-    directory: Path
-    app: Flask
-    backend: Backend | None = None
-
-
-class _Installed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Installed:
     uploads: Uploads
-    state: routes.State
-
-
-class _Incoming(NamedTuple):
-    stream: IO[bytes]
-    filename: str
-    field: str | None = None
+    state: State
 
 
 def save_uploads(
@@ -322,82 +259,35 @@ def save_uploads(
     max_size: int | str | None = None,
     name: str = "uploads",
 ) -> MultiDict[str, StoredFile]:
-    """:meth:`Uploads.save_uploads` of the current app's ``Uploads`` called ``name``."""
     return _installed(name).uploads.save_uploads(fields, folder=folder, allow=allow, max_size=max_size)
 
 
-def upload_url(reference: str | None, name: str = "uploads") -> str:
-    """:meth:`Uploads.url` of the current app's ``Uploads`` called ``name``; a global of its Jinja templates.
+save_uploads.__doc__ = Uploads.save_uploads.__doc__
 
-    For what names no file it is a link that answers 404: one bad row must not take the whole page away.
+
+def upload_url(reference: str | None, name: str = "uploads", *, external: bool = False) -> str:
+    """Return the app's own permanent link, ``/uploads/<key>``; ``""`` for an empty reference. A global in templates.
+
+        <img src="{{ upload_url(report.photo) }}">
+
+    ``name`` tells which ``Uploads`` of the app serves the file. ``external`` adds scheme and host. The link of a
+    reference that cannot be the path of a file answers 404, so that one bad row does not break the whole page.
     """
-    uploads, state = _installed(name)
+    installed = _installed(name)
     try:
-        return uploads.url(reference)
+        return installed.uploads.url(reference, external=external)
     except InvalidKey:
-        return f"{state.settings.url_prefix}/{quote(str(reference), safe='')}"
+        return links.permanent(installed.state, quote(str(reference), safe="", errors="replace"), external=external)
 
 
 def _installed(name: str) -> _Installed:
     try:
         return cast("_Installed", current_app.extensions[_EXTENSION][name])
     except KeyError:
-        raise RuntimeError(f"This app has no Uploads named {name!r}: call Uploads(app) in its factory.") from None
+        known = ", ".join(map(repr, current_app.extensions.get(_EXTENSION, {})))
+        remedy = f"It has {known}" if known else "Call Uploads(app) in its factory"
+        raise RuntimeError(f"This app has no Uploads named {name!r}. {remedy}.") from None
 
 
 def _app() -> Flask:
     return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
-
-
-def _is_chosen(file: FileStorage, field: str) -> bool:
-    """Whether a file was chosen: browsers send an empty part without a name where none was."""
-    if file.stream.closed:
-        raise ValueError(f"The file in {field!r} was closed before it was saved: save it first.")
-    if file.filename:
-        return True
-    file.stream.seek(0)
-    if file.stream.read(1):
-        raise UploadMalformed(f"The file in '{field}' has no name.", field=field)
-    return False
-
-
-def _limit(settings: config.Settings, max_size: int | str | None, name: str) -> int:
-    limit = settings.max_size if max_size is None else config.size(max_size)
-    if limit > settings.max_size:
-        raise ValueError(f"max_size is above {name.upper()}_MAX_SIZE, which bounds every form: raise that one.")
-    return limit
-
-
-def _refusal(attempt: Attempt, problems: Sequence[str]) -> ConfigError:
-    error = ConfigError(problems)
-    error.attempt = attempt
-    return error
-
-
-def _refuse_the_place_of_another(installed: Mapping[str, _Installed], settings: config.Settings) -> None:
-    for name, (_, other) in installed.items():
-        if other.settings.url_prefix == settings.url_prefix:
-            raise ConfigError(f"{settings.url_prefix} is served by the Uploads named {name!r} already.")
-
-
-def _refuse_what_is_not_here(settings: config.Settings, chosen: str, variables: str) -> None:
-    """Settings of the design that this version does not serve yet are refused, not ignored."""
-    problems = []
-    if settings.fallback is not None:
-        problems.append(f"{variables}FALLBACK is set, which this version does not serve yet: remove it.")
-    if settings.serve != "redirect":
-        problems.append(f"{variables}SERVE={settings.serve} is not served by this version yet: remove it.")
-    if settings.accel_redirect is not None and chosen != "local":
-        problems.append(f"{variables}ACCEL_REDIRECT goes with the backend local, not with {chosen}: remove it.")
-    if settings.public_url is not None and chosen not in {"s3", "cloudinary"}:
-        problems.append(f"{variables}PUBLIC_URL goes with s3 and cloudinary, not with {chosen}: remove it.")
-    if problems:
-        raise ConfigError(problems)
-
-
-def _let_the_log_be_seen() -> None:
-    """As Flask does for ``app.logger``: unless the app has set up logging, our lines go to the server's log."""
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
-    if not has_level_handler(logger):
-        logger.addHandler(default_handler)

