@@ -1,8 +1,10 @@
-# make demo    the main job on real requests, in under a minute
-# make test    the whole test suite; installs Debian's Chromium if there is none and CHROMIUM=/path names none
-# make bench   the ratios that we promise, measured beside the naive code
-# make check   lint, types, and a wheel that is installed and imported without any extra
-# Each sets up all it needs in .venv.
+# make demo    run the main job on real requests, in under a minute
+# make test    run the test suite in parallel; install Debian's Chromium unless one is there or CHROMIUM=/path names one
+# make soak    run the tests that take too long for make test
+# make bench   measure the promised ratios beside the naive code
+# make check   lint, check types, and import an installed wheel without any extra
+# make docs    rewrite the generated table in docs/settings.md
+# Each target sets up all it needs in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,13 +13,16 @@ READY := $(VENV)/ready
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo test chromium bench check format clean
+.PHONY: demo test soak chromium bench check docs format clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
 test: $(READY) chromium
-	$(BIN)/python -m pytest --cov --cov-report=term tests
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report=term tests
+
+soak: $(READY) chromium
+	$(BIN)/python -m pytest -m soak tests
 
 chromium:
 	@[ -n "$$CHROMIUM" ] || command -v chromium > /dev/null || { command -v apt-get > /dev/null \
@@ -37,6 +42,9 @@ check: $(READY)
 	$(PYTHON) -m venv $(VENV)/empty
 	$(VENV)/empty/bin/pip install --quiet dist/*.whl
 	cd $(VENV) && empty/bin/python -c "import flask_persistent_uploads as f, sys; assert 'boto3' not in sys.modules; print('imported', f.__name__, 'without extras')"
+
+docs: $(READY)
+	$(BIN)/python -m tests.settings_table
 
 format: $(READY)
 	$(BIN)/ruff format .

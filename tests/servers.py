@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests, benchmarks and the demo: an S3 server, gunicorn, and a proxy before several."""
+"""Real servers on loopback for tests, benchmarks and the demo: an S3 server, gunicorn, and a round-robin proxy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BUCKET = "test-bucket"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Return ports on which nobody listens at the moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def stop(process: subprocess.Popen[Any], *, within: float = 2.0) -> None:
-    """Ask a process that we started to end; after ``within`` seconds, end it."""
+    """Terminate a process that the caller started; kill it if it does not end within ``within`` seconds."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -51,9 +51,10 @@ def stop(process: subprocess.Popen[Any], *, within: float = 2.0) -> None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without anything that chooses a backend or says which platform this is: a plain machine.
+    """Return the environment without the variables that choose a backend or identify a platform.
 
-    Who plays a platform's part sets ``UPLOADS_PLATFORM=""``, as tests may run in a container.
+    It declares this host as a plain machine, because tests may run in a container. A test that simulates a platform
+    sets ``UPLOADS_PLATFORM=""``.
     """
     starts = ("AWS_", "UPLOADS_", "S3_", "CLOUDINARY", "IMAGEKIT", "IMAGE_KIT")
     names = {"BUCKET_NAME", "USE_S3", "MEDIA_ROOT", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"}
@@ -64,7 +65,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class S3Server:
-    """SeaweedFS, which checks signatures; a context manager. ``environment()`` is what an app needs to use it."""
+    """SeaweedFS, which checks signatures, as a context manager."""
 
     def __init__(self) -> None:
         (self.port,) = free_ports(1)
@@ -85,6 +86,7 @@ class S3Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def environment(self, **more: str) -> dict[str, str]:
+        """Return the variables with which an app uses the server."""
         return {
             "UPLOADS_S3_BUCKET": BUCKET,
             "UPLOADS_S3_ENDPOINT_URL": self.url,
@@ -94,7 +96,7 @@ class S3Server:
         }
 
     def client(self, **config: Any) -> Any:
-        """A plain boto3 client, to look at the server from outside the product."""
+        """Return a plain boto3 client, to inspect the server independently of the package."""
         import boto3
         from botocore.config import Config
 
@@ -110,7 +112,7 @@ class S3Server:
     def _start(self) -> subprocess.Popen[bytes]:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         if weed is None:
-            raise RuntimeError("the S3 server is not installed: run 'make test' or 'make demo', which install it")
+            raise RuntimeError("The S3 server is not installed. Run 'make test' or 'make demo', which install it.")
         credentials = [{"accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY}]
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identities = {"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}
@@ -167,14 +169,14 @@ class S3Server:
             except (BotoCoreError, ClientError) as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     log = (self._folder / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"the S3 server did not start:\n{log}") from error
+                    raise RuntimeError(f"The S3 server did not start:\n{log}") from error
                 time.sleep(0.1)
             else:
                 return
 
 
 class Gunicorn:
-    """``gunicorn module:app`` on a port of its own; a context manager."""
+    """``gunicorn module:app`` on its own port, as a context manager."""
 
     def __init__(
         self,
@@ -213,18 +215,18 @@ class Gunicorn:
         stop(self.process, within=5)
 
     def kill(self) -> None:
-        """End the master and its workers at once, as a host does that takes the machine away."""
+        """Kill the master and its workers, as a host does when it takes the machine away."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def workers(self) -> list[int]:
-        """Process ids of the workers."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(child) for child in children.read_text().split()]
 
     def end_worker(self, worker: int) -> None:
-        """End one of the workers at once; the master starts another."""
+        """Kill one of the workers. The master starts another one."""
         if worker in self.workers():
             os.kill(worker, signal.SIGKILL)
 
@@ -238,7 +240,7 @@ class Gunicorn:
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     log = self.log.read_text(errors="replace")[-3000:] if self.log else "(no log)"
-                    raise RuntimeError(f"gunicorn did not start:\n{log}") from None
+                    raise RuntimeError(f"Gunicorn did not start:\n{log}") from None
                 time.sleep(0.05)
             else:
                 return
@@ -247,9 +249,9 @@ class Gunicorn:
 
 
 class _Exchange(Handler):
-    """One request and its answer, after which the connection is closed."""
+    """Passes on one request and its answer, and closes the connection."""
 
-    _BETWEEN_NEIGHBOURS = frozenset({"connection", "keep-alive", "transfer-encoding"})  # RFC 9110, 7.6.1
+    _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})  # RFC 9110, 7.6.1
 
     def forward(self) -> None:
         self.close_connection = True
@@ -272,26 +274,28 @@ class _Exchange(Handler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = forward  # noqa: N815 - http.server's names
 
     def _ask(self, server: str, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        target = self.requestline.split()[1]  # as it came in: self.path has lost a slash if it began with two
+        target = self.requestline.split()[1]  # unaltered; self.path lacks a slash if the target begins with two
         with contextlib.closing(http.client.HTTPConnection(server, timeout=60)) as connection:
             connection.connect()
             connection.putrequest(self.command, target, skip_host=True, skip_accept_encoding=True)
             for name, value in self._passed(self.headers.items()):
                 connection.putheader(name, value)
-            with contextlib.suppress(ConnectionError):  # it may answer before it has read all, as with a 413
+            with contextlib.suppress(
+                ConnectionError
+            ):  # the server may answer before it has read everything, for example with 413
                 connection.endheaders(body)
             answer = connection.getresponse()
             return answer, answer.read()
 
     def _passed(self, headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        return ((name, value) for name, value in headers if name.lower() not in self._BETWEEN_NEIGHBOURS)
+        return ((name, value) for name, value in headers if name.lower() not in self._HOP_BY_HOP)
 
 
 class RoundRobin(Loopback):
-    """A proxy that gives each request to the next of several servers, as a host does that runs several instances.
+    """A proxy that passes each request to the next of several servers, as a host with several instances does.
 
-    Requests and answers pass as they are, but for the connection, which is closed after each answer; redirects are not
-    followed. A server that is gone is a 502, and a body without a length a 411.
+    Requests and answers stay unaltered, except that the connection is closed after each answer. Redirects are not
+    followed. A server that is gone is a 502, and a body without a length is a 411.
     """
 
     handler = _Exchange
@@ -302,13 +306,13 @@ class RoundRobin(Loopback):
         self._one_at_a_time = threading.Lock()
 
     def next(self) -> str:
-        """Host and port of the server whose turn it is."""
+        """Return the host and the port of the server whose turn it is."""
         with self._one_at_a_time:
             return next(self._turns)
 
 
 @contextlib.contextmanager
 def silent_server() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

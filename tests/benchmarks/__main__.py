@@ -1,7 +1,7 @@
-"""``make bench``: what we promise of speed, measured beside the naive code in the same run.
+"""``make bench`` compares the speed of the package with that of simple code, in the same run.
 
-Every figure is a ratio of medians over interleaved rounds, so that a noisy machine disturbs both sides alike. It prints
-what is held and what is not; it fails nothing.
+Every figure is a ratio of medians over interleaved rounds, so that a busy machine affects both sides alike. The output
+shows which limits hold. A limit that does not hold is not an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
 from flask_persistent_uploads import Uploads
-from flask_persistent_uploads.backends.sigv4 import Credentials, presign
+from flask_persistent_uploads.backends.s3.sigv4 import Credentials, presign
 from flask_persistent_uploads.intake.multipart import StrictFormDataParser
 
 from ..servers import BUCKET, S3Server
@@ -43,14 +43,14 @@ KILOBYTE, MEGABYTE = 1000, 1_000_000
 def measure(
     sides: Mapping[str, Callable[[], object]], *, rounds: int, repeat: int = 1, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Seconds per call of each side: the median over rounds in which every side has its turn."""
+    """Return the seconds per call of each side: the median over rounds that call every side in turn."""
     took: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, call in sides.items():
             begun = clock()
             for _ in range(repeat):
                 call()
-            if number:  # the first round warms up
+            if number:  # the first round only warms up
                 took[name].append((clock() - begun) / repeat)
     return {name: statistics.median(times) for name, times in took.items()}
 
@@ -61,7 +61,7 @@ def line(what: str, hold: str, measured: str, *, held: bool | None = None) -> No
 
 
 def wsgi_call(app: Flask, path: Callable[[], str]) -> Callable[[], None]:
-    """One call of the app, as a server makes it."""
+    """Return a function that calls the app once, as a server does."""
     environ = EnvironBuilder(path="/").get_environ()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""The app that the system tests run under gunicorn; a shifted clock and a warmed parent on demand."""
+"""The app that the system tests run under gunicorn. The environment can shift its clock and warm up its connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def save() -> Response:
 
 @app.post("/check")
 def check() -> str:
-    """Store the file, answer with the digest of what was stored, and remove it again."""
+    """Store the file, answer with its digest, and delete it again."""
     (path,) = save_uploads().values()
     uploads.delete(path)
     return path.sha256

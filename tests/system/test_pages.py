@@ -1,4 +1,4 @@
-"""Pages in a real browser: a page on one origin, the app on another, and the bucket on a third."""
+"""Pages in a real browser. The page, the app and the bucket have three different origins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from ..servers import Gunicorn, S3Server
 from .client import save
 from .test_redeploy import APP
 
-THREADS = ("-k", "gthread", "--threads", "8", "--keep-alive", "0")  # connections that a browser keeps delay its end
+THREADS = (
+    "-k",
+    "gthread",
+    "--threads",
+    "8",
+    "--keep-alive",
+    "0",
+)  # connections kept by a browser would delay the shutdown
 READ = "async url => Array.from(new Uint8Array(await (await fetch(url)).arrayBuffer()))"
 LOADED = "() => Array.from(document.images, image => image.naturalWidth)"
 
@@ -42,7 +49,7 @@ class _Visit(Handler):
 
 
 class Pages(Loopback):
-    """A static site of :attr:`files`, and of empty pages elsewhere; :attr:`visits` are the paths asked for."""
+    """A static site. :attr:`files` are its pages, all others are empty; :attr:`visits` are the requested paths."""
 
     handler = _Visit
 
@@ -53,7 +60,7 @@ class Pages(Loopback):
 
 
 class Bucket(ScriptedS3):
-    """A bucket of its own on the real server, as browsers reach it: :attr:`requests` is what they asked it for."""
+    """A new bucket on the real server, behind a proxy that records the browser's :attr:`requests`."""
 
     def __init__(self, server: S3Server) -> None:
         super().__init__(forward(server.url))
@@ -66,13 +73,13 @@ class Bucket(ScriptedS3):
         return self._real.environment(**own, **more)
 
     def allow(self, *origins: str) -> None:
-        """The CORS rule of the README, for these origins."""
+        """Set the CORS rule that the documentation shows, for these origins."""
         rule = {"AllowedOrigins": [*origins], "AllowedMethods": ["GET", "HEAD"], "AllowedHeaders": ["*"]}
         rules = {"CORSRules": [{**rule, "MaxAgeSeconds": 3600}]}
         self._real.client().put_bucket_cors(Bucket=self.name, CORSConfiguration=rules)
 
     def origins(self) -> list[tuple[str, str | None]]:
-        """Method and ``Origin`` of what browsers asked for."""
+        """Return the method and the ``Origin`` header of each request."""
         return [(request.method, request.headers.get("Origin")) for request in self.requests]
 
 
@@ -90,8 +97,8 @@ def bucket(s3_server: S3Server) -> Iterator[Bucket]:
 
 @pytest.fixture
 def on_s3(bucket: Bucket, tmp_path: Path) -> Iterator[str]:
-    """The address of the app, with its files in the bucket."""
-    # A window of days, so that none ends between two loads of a page.
+    """The URL of an app with its files in the bucket."""
+    # Windows of days, so that none ends between two loads of a page.
     environment = bucket.environment(UPLOADS_URL_EXPIRES="604800")
     with Gunicorn(APP, *THREADS, environment=environment, folder=tmp_path) as server:
         yield server.url
@@ -99,14 +106,14 @@ def on_s3(bucket: Bucket, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def on_disk(tmp_path: Path) -> Iterator[str]:
-    """The address of the app, with its files on disk."""
+    """The URL of an app with its files on disk."""
     with Gunicorn(APP, *THREADS, environment={"UPLOADS_DIR": str(tmp_path / "disk")}, folder=tmp_path) as server:
         yield server.url
 
 
 @pytest.fixture
 def page(browser: Browser, pages: Pages) -> Iterator[Page]:
-    """An empty page of the site, in a browser that has seen nothing yet."""
+    """An empty page of the site, in a browser with an empty cache."""
     with contextlib.closing(browser.new_context()) as context:
         page = context.new_page()
         page.goto(pages.url)
@@ -114,12 +121,12 @@ def page(browser: Browser, pages: Pages) -> Iterator[Page]:
 
 
 def upload(app: str, *files: tuple[str, bytes]) -> list[str]:
-    """Save the files; their addresses."""
+    """Save files and return their URLs."""
     saved = save(app, *(("f", name, content) for name, content in files))
     return [f"{app}/{file['path']}" for file in saved]
 
 
-def test_a_script_reads_the_bytes_through_the_redirect_where_the_bucket_allows_every_origin(
+def test_a_script_reads_the_file_through_the_redirect_if_the_bucket_allows_every_origin(
     page: Page, bucket: Bucket, on_s3: str
 ) -> None:
     bucket.allow("*")
@@ -129,7 +136,7 @@ def test_a_script_reads_the_bytes_through_the_redirect_where_the_bucket_allows_e
     assert bucket.origins() == [("GET", "null")]
 
 
-def test_a_script_reads_the_bytes_where_setup_has_made_the_bucket(
+def test_a_script_reads_a_file_from_a_bucket_that_setup_created(
     page: Page, s3_server: S3Server, bucket: Bucket, tmp_path: Path
 ) -> None:
     s3_server.client().delete_bucket(Bucket=bucket.name)
@@ -144,10 +151,10 @@ def test_a_script_reads_the_bytes_where_setup_has_made_the_bucket(
 
 
 @pytest.mark.parametrize("rule", ["none", "for the page's origin"])
-def test_without_that_rule_the_browser_gives_a_script_nothing_as_it_asks_with_the_origin_null(
+def test_without_a_rule_for_every_origin_a_script_reads_nothing_because_the_origin_is_null(
     page: Page, pages: Pages, bucket: Bucket, on_s3: str, rule: str
 ) -> None:
-    """The tests above prove something only if the bucket's rule decides."""
+    """Prove that the tests above can fail: the rule of the bucket decides."""
     if rule != "none":
         bucket.allow(pages.url)
     (address,) = upload(on_s3, ("a.png", PNG))
@@ -156,7 +163,7 @@ def test_without_that_rule_the_browser_gives_a_script_nothing_as_it_asks_with_th
     assert bucket.origins() == [("GET", "null")]
 
 
-def test_a_script_reads_what_the_app_serves_from_its_disk_without_any_rule(page: Page, on_disk: str) -> None:
+def test_a_script_reads_a_file_on_disk_without_any_rule(page: Page, on_disk: str) -> None:
     (address,) = upload(on_disk, ("a.png", PNG))
     assert bytes(page.evaluate(READ, address)) == PNG
 
@@ -173,7 +180,7 @@ def test_a_page_of_another_origin_shows_pictures_without_any_rule(
 
 
 def script(kind: str, beacon: str) -> tuple[str, str, bytes]:
-    """Name, type and content of a file whose script asks for the address ``beacon``."""
+    """Return the name, the type and the content of a file whose script requests the URL ``beacon``."""
     run = f"fetch('{beacon}', {{mode: 'no-cors'}})"
     if kind == "html":
         return "page.html", "text/html", f"<!doctype html><script>{run}</script>".encode()
@@ -186,7 +193,7 @@ def script(kind: str, beacon: str) -> tuple[str, str, bytes]:
 
 @pytest.mark.parametrize("kind", ["html", "svg"])
 @pytest.mark.parametrize("app", ["on_s3", "on_disk"])
-def test_an_upload_with_a_script_is_saved_by_the_browser_and_its_script_does_not_run(
+def test_an_upload_with_a_script_is_downloaded_and_its_script_does_not_run(
     request: pytest.FixtureRequest, page: Page, pages: Pages, app: str, kind: str
 ) -> None:
     name, content_type, content = script(kind, f"{pages.url}/ran")
@@ -197,14 +204,14 @@ def test_an_upload_with_a_script_is_saved_by_the_browser_and_its_script_does_not
     assert event.value.path().read_bytes() == content
     assert page.url == f"{pages.url}/"
     assert "/ran" not in pages.visits
-    # Elsewhere the same file does run its script.
+    # On another site the same file does run its script.
     pages.files["/file"] = (content_type, content)
     with page.expect_response(f"{pages.url}/ran"):
         page.goto(f"{pages.url}/file")
     assert "/ran" in pages.visits
 
 
-def test_a_page_of_twenty_pictures_that_is_opened_again_asks_the_bucket_for_nothing(
+def test_a_page_of_twenty_pictures_requests_nothing_from_the_bucket_when_it_is_opened_again(
     page: Page, pages: Pages, bucket: Bucket, on_s3: str
 ) -> None:
     addresses = upload(on_s3, *((f"{number}.png", PNG) for number in range(20)))
@@ -213,8 +220,8 @@ def test_a_page_of_twenty_pictures_that_is_opened_again_asks_the_bucket_for_noth
         pages.files[path] = ("text/html", html.encode())
     page.goto(f"{pages.url}/show")
     assert len(bucket.requests) == 20
-    time.sleep(1.1)  # the clock of the signatures counts seconds
-    for path in ("/show", "/later"):  # by the redirects that the browser kept, and by new ones to the same place
+    time.sleep(1.1)  # signatures contain the time in seconds
+    for path in ("/show", "/later"):  # with cached redirects, and with new ones to the same URL
         with contextlib.closing(page.context.new_page()) as tab:
             tab.goto(f"{pages.url}{path}")
             assert tab.evaluate(LOADED) == [1] * 20

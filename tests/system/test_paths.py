@@ -1,4 +1,4 @@
-"""Paths as browsers and attackers send them, over real sockets, to files on disk and in S3."""
+"""Paths as browsers and attackers send them over real sockets, to files on a disk and in S3."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..serving.test_routes import LEGACY, NOT_SERVED
 from .client import fetch, once
 from .test_redeploy import APP
 
-SECRET = b"what lies beside the uploads"
+SECRET = b"a file beside the uploads"
 
 
 @pytest.fixture(scope="module", params=["local", "s3"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server
 ) -> Iterator[Gunicorn]:
-    """An app that took over the files of an older one, with a secret beside them."""
+    """Start an app with the files of an older app, and a secret file beside them."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "uploads").mkdir()
     (folder / "secret").write_bytes(SECRET)
@@ -44,9 +44,9 @@ def test_paths_of_older_apps_are_served(server: Gunicorn, asked: str, key: str) 
 @pytest.mark.parametrize(
     "path", [*NOT_SERVED, "/uploads/../../secret", "/uploads%5c..%5csecret", "/uploads/x/../../secret"]
 )
-def test_nothing_but_uploads_is_ever_served(server: Gunicorn, path: str) -> None:
+def test_only_uploads_are_served(server: Gunicorn, path: str) -> None:
     first = once(server.url, "GET", path)
     final = fetch(server.url + path) if first.status == 302 else first
-    assert final.status == (404 if len(path) < 4000 else 414)  # which is gunicorn's own
+    assert final.status == (404 if len(path) < 4000 else 414)  # the answer of gunicorn itself
     assert SECRET not in final.data
     assert first.headers.get("Location", "http://127.0.0.1").startswith("http://127.0.0.1")

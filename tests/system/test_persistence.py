@@ -1,4 +1,4 @@
-"""Promise 5 over real processes: proof of persistence, the alarm of a lost store, and two instances with two stores."""
+"""Promise 5 with real processes: proof of persistence, alarms for a lost store, and instances with separate stores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,14 @@ def on_render(deploy: str, **more: str) -> dict[str, str]:
 
 
 def health(url: str) -> dict[str, Any]:
-    answer = once(url, "GET", "/uploads/_health")
-    assert answer.headers["Cache-Control"] == "no-store"
-    body: dict[str, Any] = json.loads(answer.data)
-    return {"http": answer.status, **body}
+    """Return the health of an app, after its first check: on a busy machine the import of an SDK takes seconds."""
+    deadline = time.monotonic() + 30
+    while True:
+        answer = once(url, "GET", "/uploads/_health")
+        assert answer.headers["Cache-Control"] == "no-store"
+        body: dict[str, Any] = json.loads(answer.data)
+        if body["status"] != "starting" or time.monotonic() > deadline:
+            return {"http": answer.status, **body}
 
 
 def doctor(*arguments: str, environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -60,9 +65,9 @@ def test_three_restarts_on_one_disk_are_counted_by_health_and_doctor(tmp_path: P
     assert {answer["instance"] for answer in seen} == {seen[0]["instance"]}
     assert {answer["survives"] for answer in seen} == {True}
     report = doctor("--offline", environment=on_render("fourth", **disk), folder=tmp_path)
-    assert report.stdout.startswith("Uploads survive: ")
-    assert "proven: survived 3 restarts since" in " ".join(report.stdout.split())
-    # What it is by inference alone is told at the first start, and no more once it is proven.
+    assert report.stdout.startswith("Uploads survive. ")
+    assert "The store has survived 3 restarts since" in " ".join(report.stdout.split())
+    # The first start warns, because the loss is only inferred. Later starts have proof.
     assert "UPLOADS WILL BE LOST. Render wipes this disk" in (tmp_path / "first.log").read_text()
     assert "UPLOADS WILL BE LOST" not in (tmp_path / "second.log").read_text()
 
@@ -86,13 +91,13 @@ def test_a_wiped_folder_raises_an_alarm_that_names_both_stores_and_their_ages(tm
         doctor("--offline", environment=environment, folder=tmp_path).stdout,
     ):
         plain = " ".join(text.split())
-        assert f"The store {lost} that this app was set up with" in plain
-        assert f"this one, {answer['store']}, was born" in plain
+        assert f"The app expects the store {lost} (created " in plain
+        assert f"but the store in use is {answer['store']} (created " in plain
         assert plain.count(" s ago") >= 2
     assert "Instance srv-1-second" in log.read_text()
 
 
-def test_two_instances_with_two_folders_are_found_behind_a_balancer_and_with_one_bucket_all_is_well(
+def test_doctor_finds_two_stores_behind_a_load_balancer_and_no_fault_with_one_bucket(
     s3_server: S3Server, tmp_path: Path
 ) -> None:
     one, two = on_render("one", UPLOADS_DIR=str(tmp_path / "1")), on_render("two", UPLOADS_DIR=str(tmp_path / "2"))
@@ -106,7 +111,8 @@ def test_two_instances_with_two_folders_are_found_behind_a_balancer_and_with_one
         report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
     assert report.returncode == 1
     assert " ".join(report.stdout.split()).startswith(
-        "2 instances, 2 different stores: files saved by one are missing on the other, and some requests are 404."
+        "2 instances use 2 different stores. "
+        "Files saved by one instance are missing on the others, and some requests answer 404."
     )
     shared = s3_server.environment(UPLOADS_PREFIX="two-instances")
     with (
@@ -115,12 +121,12 @@ def test_two_instances_with_two_folders_are_found_behind_a_balancer_and_with_one
         RoundRobin(first.url, second.url) as balancer,
     ):
         report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
-    assert report.stdout.startswith("2 instances, 1 store: they share their files.")
+    assert report.stdout.startswith("2 instances share 1 store.")
     assert report.returncode == 0
 
 
-def test_a_copy_of_a_disk_is_told_from_the_disk_itself(tmp_path: Path) -> None:
-    """As where a volume was forked, or a snapshot of it restored: the marker is the same, the files are not."""
+def test_a_copy_of_a_disk_is_distinguished_from_the_disk(tmp_path: Path) -> None:
+    """A forked volume or a restored snapshot has the same marker, but not the same files."""
     one, two = tmp_path / "1", tmp_path / "2"
     with Gunicorn(APP, environment=on_render("one", UPLOADS_DIR=str(one)), folder=tmp_path) as first:
         health(first.url)
@@ -131,7 +137,7 @@ def test_a_copy_of_a_disk_is_told_from_the_disk_itself(tmp_path: Path) -> None:
         ):
             assert health(first.url)["store"] == health(second.url)["store"]
             report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
-    assert report.stdout.startswith("2 instances, 2 different stores: ")
+    assert report.stdout.startswith("2 instances use 2 different stores. ")
     assert report.returncode == 1
 
 
@@ -143,12 +149,12 @@ def test_two_instances_on_one_disk_share_their_files(tmp_path: Path) -> None:
         RoundRobin(first.url, second.url) as balancer,
     ):
         report = doctor("--url", balancer.url, environment={"UPLOADS_BACKEND": "memory"}, folder=tmp_path)
-    assert report.stdout.startswith("2 instances, 1 store: they share their files.")
+    assert report.stdout.startswith("2 instances share 1 store.")
     assert report.returncode == 0
 
 
 @pytest.mark.parametrize("backend", ["s3", "cloudinary", "imagekit"])
-def test_a_store_that_is_not_the_one_of_the_environment_is_told_on_every_backend(
+def test_another_store_than_the_expected_one_raises_an_alarm_on_every_backend(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
     log = tmp_path / "log"
@@ -156,17 +162,15 @@ def test_a_store_that_is_not_the_one_of_the_environment_is_told_on_every_backend
     with Gunicorn(APP, environment=environment, folder=tmp_path, log=log) as server:
         seen = health(server.url)
         assert seen["http"] == 200
-        assert "The store another that this app was set up with is not here" in seen["alarm"]
-    assert f"this one, {seen['store']}, was born" in log.read_text()
+        assert "The app expects the store another, but the store in use is " in seen["alarm"]
+    assert f"but the store in use is {seen['store']} (created " in log.read_text()
     environment["UPLOADS_STORE_ID"] = seen["store"]
     with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
         again = health(server.url)
     assert (again["store"], again["alarm"], again["status"]) == (seen["store"], None, "ok")
 
 
-def test_a_store_that_refuses_is_a_503_and_does_not_keep_the_app_from_serving(
-    s3_server: S3Server, tmp_path: Path
-) -> None:
+def test_a_store_that_refuses_is_a_503_while_the_app_still_serves_pages(s3_server: S3Server, tmp_path: Path) -> None:
     environment = s3_server.environment(UPLOADS_S3_SECRET_ACCESS_KEY="wrong")
     with Gunicorn(APP, environment=environment, folder=tmp_path) as server:
         seen = health(server.url)
@@ -176,7 +180,7 @@ def test_a_store_that_refuses_is_a_503_and_does_not_keep_the_app_from_serving(
     assert "wrong" not in json.dumps(seen)
 
 
-def test_health_asks_the_store_no_more_than_once_however_often_it_is_asked(tmp_path: Path) -> None:
+def test_many_requests_for_the_health_check_the_store_only_once(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with Gunicorn(APP, environment={"UPLOADS_DIR": str(disk)}, folder=tmp_path) as server:
         before = health(server.url)

@@ -1,4 +1,4 @@
-"""Promises 1 and 2 over real processes: what was saved outlives the machine."""
+"""Promises 1 and 2 with real processes: saved files outlive the machine."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def files() -> list[tuple[str, str, bytes]]:
 
 
 def redeploy(server: Gunicorn, folder: Path) -> None:
-    """What a host does: the machine is gone at once, and the next one has an empty disk."""
+    """Replace the machine as a host does: it ends at once, and the next one has an empty disk."""
     server.kill()
     shutil.rmtree(folder)
     folder.mkdir()
 
 
 @pytest.mark.parametrize("backend", REMOTE)
-def test_files_saved_to_a_service_are_all_back_after_a_redeploy(
+def test_all_files_in_a_service_are_there_after_a_redeploy(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
-    empty_too = backend == "s3"  # the others keep no empty files
-    folder, sent = tmp_path / "machine", [file for file in files() if file[2] or empty_too]
+    keeps_empty = backend == "s3"  # the other services refuse empty files
+    folder, sent = tmp_path / "machine", [file for file in files() if file[2] or keeps_empty]
     folder.mkdir()
     environment = {**settings_of(backend, request), "UPLOADS_MAX_SIZE": "100MB"}
     if backend == "s3":
@@ -53,7 +53,7 @@ def test_files_saved_to_a_service_are_all_back_after_a_redeploy(
     assert list(folder.iterdir()) == []
 
 
-def test_files_on_a_persistent_disk_are_all_back_after_a_redeploy(tmp_path: Path) -> None:
+def test_all_files_on_a_persistent_disk_are_there_after_a_redeploy(tmp_path: Path) -> None:
     folder, disk = tmp_path / "machine", tmp_path / "disk"
     folder.mkdir()
     environment = {"MEDIA_ROOT": str(disk / "media")}
@@ -65,8 +65,8 @@ def test_files_on_a_persistent_disk_are_all_back_after_a_redeploy(tmp_path: Path
     assert sorted(answer.data for answer in answers) == sorted(content for _, _, content in files())
 
 
-def test_files_on_the_machines_own_disk_are_gone_and_the_answer_is_404(tmp_path: Path) -> None:
-    """The test above proves something only if a wiped disk loses files."""
+def test_files_on_the_machines_own_disk_are_lost_and_answer_404(tmp_path: Path) -> None:
+    """Prove that the tests above can fail: a wiped disk loses files."""
     folder = tmp_path / "machine"
     folder.mkdir()
     log = tmp_path / "log"
@@ -81,7 +81,7 @@ def test_files_on_the_machines_own_disk_are_gone_and_the_answer_is_404(tmp_path:
 
 @pytest.mark.parametrize("backend", REMOTE)
 @pytest.mark.parametrize("workers", [["-k", "sync"], ["-k", "gthread", "--threads", "4"], ["-k", "gevent"]])
-def test_every_kind_of_worker_saves_many_files_side_by_side(
+def test_every_kind_of_worker_saves_many_files_at_once(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str, workers: list[str]
 ) -> None:
     rng = random.Random(2)

@@ -1,4 +1,4 @@
-"""What it costs: flat memory, no leak, and clients that never cross a fork."""
+"""The resources of a worker: constant memory, no leaks, and no client that is shared after a fork."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORKERS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"
 
 
 def memory(pid: int, field: str) -> int:
-    """A line of /proc/<pid>/status, in bytes: VmRSS for now, VmHWM for the highest so far."""
+    """Return a field of /proc/<pid>/status in bytes: VmRSS is the current memory, VmHWM the peak."""
     found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) * 1024
@@ -37,7 +37,7 @@ def large_form(size: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("backend", ["s3", "local"])
-def test_200_mb_come_in_and_the_memory_stays_flat(
+def test_the_memory_stays_constant_while_200_mb_are_uploaded(
     s3_server: S3Server, tmp_path: Path, workers: str, backend: str
 ) -> None:
     environment = {"UPLOADS_MAX_SIZE": "300MB"} | (s3_server.environment() if backend == "s3" else {})
@@ -47,12 +47,12 @@ def test_200_mb_come_in_and_the_memory_stays_flat(
         answer = once(server.url, "POST", "/save", large_form(200 * MEGABYTE))
         highest = memory(worker, "VmHWM")
         assert answer.status == 200
-    assert highest - idle < 40 << 20, (idle, highest)  # of which the SDK, imported with the first upload, takes 25
+    assert highest - idle < 40 << 20, (idle, highest)  # the SDK takes 25 of them; the first upload imports it
 
 
 @pytest.mark.parametrize("megabytes", [20, 120])
 @pytest.mark.parametrize("backend", ["cloudinary", "imagekit"])
-def test_large_files_go_to_a_service_and_the_memory_stays_flat(
+def test_the_memory_stays_constant_while_a_service_receives_large_files(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str, megabytes: int
 ) -> None:
     environment = {"UPLOADS_MAX_SIZE": "300MB"} | settings_of(backend, request)
@@ -62,7 +62,7 @@ def test_large_files_go_to_a_service_and_the_memory_stays_flat(
         answer = once(server.url, "POST", "/save", large_form(megabytes * MEGABYTE))
         highest = memory(worker, "VmHWM")
         assert answer.status == 200
-    assert highest - idle < 40 << 20, (idle, highest)  # with the SDK, imported with the first upload
+    assert highest - idle < 40 << 20, (idle, highest)  # including the SDK, which the first upload imports
 
 
 def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Server, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Serve
     assert [right for _, right in answers].count(False) == 0
 
 
-def test_a_hundred_requests_leave_no_file_and_no_thread_behind(s3_server: S3Server, tmp_path: Path) -> None:
+def test_a_hundred_requests_leave_no_open_file_and_no_thread_behind(s3_server: S3Server, tmp_path: Path) -> None:
     with Gunicorn(APP, environment=s3_server.environment(), folder=tmp_path) as server:
 
         def held(pid: int) -> tuple[int, int]:
@@ -101,5 +101,5 @@ def test_a_hundred_requests_leave_no_file_and_no_thread_behind(s3_server: S3Serv
         before = held(worker)
         work(25)
         files, threads = held(worker)
-    assert files <= before[0] + 8  # connections to the store are kept, as many as files are saved side by side
+    assert files <= before[0] + 8  # one persistent connection to the store for each file that is saved at the same time
     assert threads == before[1]

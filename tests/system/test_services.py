@@ -1,14 +1,16 @@
-"""An app on Cloudinary and ImageKit: what they refuse reaches its users in words, and accounts never mix."""
+"""An app on Cloudinary and ImageKit: visitors and operators get the right words, and accounts never mix."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.test import TestResponse
 
 from flask_persistent_uploads import Uploads, save_uploads
 
@@ -16,6 +18,9 @@ from ..conftest import PNG, MakeApp
 from ..fakes import service
 from ..fakes.cloudinary import FakeCloudinary
 from ..fakes.imagekit import FakeImageKit
+from ..servers import free_ports
+
+NOT_AVAILABLE = "The file store is not available at the moment. Please try again later."
 
 Prepare = Callable[[FakeCloudinary, FakeImageKit], None]
 
@@ -31,14 +36,14 @@ def cloudinary() -> Iterator[FakeCloudinary]:
 @pytest.fixture
 def imagekit() -> Iterator[FakeImageKit]:
     with FakeImageKit() as fake:
-        fake.add("three", "private_3", "public_3")
-        fake.add("four", "private_4", "public_4")
+        fake.add("three", "private_3")
+        fake.add("four", "private_4")
         yield fake
 
 
 @pytest.fixture
 def settings(cloudinary: FakeCloudinary, imagekit: FakeImageKit) -> dict[str, str]:
-    """Four accounts, each of an ``Uploads`` of its own name."""
+    """Return the settings of four ``Uploads``, each with an account of its own."""
     settings = {}
     for name, number in (("ONE", 1), ("TWO", 2)):
         settings[f"{name}_CLOUDINARY_URL"] = f"cloudinary://{number}:secret-{number}@{name.lower()}"
@@ -67,29 +72,8 @@ def other_credentials(cloudinary: FakeCloudinary, imagekit: FakeImageKit) -> Non
     imagekit.accounts["three"].private_key = "changed"
 
 
-@pytest.mark.parametrize("name", ["one", "three"])
-@pytest.mark.parametrize(
-    ("prepare", "content", "status", "says"),
-    [
-        (a_small_plan, PNG + b"x" * 2000, 413, "'photo.png' is refused: It is too large for this"),
-        (a_small_plan, b"", 415, "'photo.csv' is empty"),
-        (other_credentials, PNG, 502, "did not take the credentials"),
-        (out_of_calls, PNG, 503, "limit of calls is reached"),
-    ],
-    ids=["too large", "empty", "credentials", "rate limit"],
-)
-def test_what_a_service_refuses_is_answered_in_words(
-    make_app: MakeApp,
-    settings: dict[str, str],
-    cloudinary: FakeCloudinary,
-    imagekit: FakeImageKit,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-    prepare: Prepare,
-    content: bytes,
-    status: int,
-    says: str,
-) -> None:
+def app_with_a_form(make_app: MakeApp, settings: dict[str, str], name: str) -> Flask:
+    """Return an app that stores a photo and answers with the sentence for visitors."""
     app = make_app(Uploads(name=name), **settings)
 
     @app.post("/")
@@ -100,18 +84,102 @@ def test_what_a_service_refuses_is_answered_in_words(
     def answer(error: HTTPException) -> Response:
         return Response(f"{error.code}: {error.description}", error.code)
 
+    return app
+
+
+def upload(app: Flask, content: bytes, filename: str) -> TestResponse:
+    return app.test_client().post("/", data={"photo": (io.BytesIO(content), filename)})
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+@pytest.mark.parametrize(
+    ("prepare", "content", "status", "visitor", "operator"),
+    [
+        (a_small_plan, PNG + b"x" * 2000, 413, "'photo.png' was rejected. The file is too large.", ""),
+        (a_small_plan, b"", 415, "'photo.csv' is empty. Empty files cannot be stored.", ""),
+        (other_credentials, PNG, 502, NOT_AVAILABLE, "did not accept the"),
+        (out_of_calls, PNG, 503, NOT_AVAILABLE, "limit of API calls is reached. Wait until"),
+    ],
+    ids=["too large", "empty", "credentials", "rate limit"],
+)
+def test_a_refusal_has_a_plain_sentence_for_visitors_and_a_remedy_in_the_log(
+    make_app: MakeApp,
+    settings: dict[str, str],
+    cloudinary: FakeCloudinary,
+    imagekit: FakeImageKit,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    prepare: Prepare,
+    content: bytes,
+    status: int,
+    visitor: str,
+    operator: str,
+) -> None:
+    app = app_with_a_form(make_app, settings, name)
     prepare(cloudinary, imagekit)
-    filename = "photo.png" if content else "photo.csv"
-    told = app.test_client().post("/", data={"photo": (io.BytesIO(content), filename)})
-    assert (told.status_code, says in told.text) == (status, True), told.text
+    answer = upload(app, content, "photo.png" if content else "photo.csv")
+    assert (answer.status_code, answer.text[: len(visitor) + 5]) == (status, f"{status}: {visitor}")
+    assert operator in caplog.text
+    assert "may be left" not in caplog.text
     assert not any(
-        secret in f"{told.text} {caplog.text}" for secret in ("secret-1", "private_3", "changed", "signature")
+        secret in f"{answer.text} {caplog.text}" for secret in ("secret-1", "private_3", "changed", "signature")
     )
     assert not any(account.assets for account in cloudinary.accounts.values())
     assert not any(account.files for account in imagekit.accounts.values())
 
 
-def test_twelve_threads_on_two_accounts_of_each_service_at_once_cross_nothing(
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("one", "ONE_CLOUDINARY_URL"), ("three", "THREE_IMAGEKIT_PRIVATE_KEY")],
+)
+def test_a_remedy_names_the_variable_of_its_uploads(
+    make_app: MakeApp,
+    settings: dict[str, str],
+    cloudinary: FakeCloudinary,
+    imagekit: FakeImageKit,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    setting: str,
+) -> None:
+    app = app_with_a_form(make_app, settings, name)
+    other_credentials(cloudinary, imagekit)
+    assert setting not in upload(app, PNG, "photo.png").text
+    assert f"Correct {setting}." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("one", "ONE_CLOUDINARY_UPLOAD_PREFIX"), ("three", "THREE_IMAGEKIT_BASE_URL")]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "nowhere.invalid"])
+def test_without_a_connection_no_file_is_named_as_left_behind(
+    make_app: MakeApp, settings: dict[str, str], caplog: pytest.LogCaptureFixture, name: str, address: str, host: str
+) -> None:
+    app = app_with_a_form(make_app, {**settings, address: f"http://{host.format(port=free_ports(1)[0])}"}, name)
+    answer = upload(app, PNG, "photo.png")
+    assert (answer.status_code, answer.text) == (503, f"503: {NOT_AVAILABLE}")
+    assert "cannot be reached" in caplog.text
+    assert not [line for line in caplog.messages if "may be left" in line or "could not be deleted" in line]
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_a_file_that_may_be_left_behind_is_named_in_the_log_and_not_to_visitors(
+    make_app: MakeApp,
+    settings: dict[str, str],
+    cloudinary: FakeCloudinary,
+    imagekit: FakeImageKit,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    app = app_with_a_form(make_app, settings, name)
+    for fake in (cloudinary, imagekit):
+        fake.fail(service.lost, on="upload")
+        fake.fail(service.status(503), times=99)
+    answer = upload(app, PNG, "photo.png")
+    assert (answer.status_code, answer.text) == (503, f"503: {NOT_AVAILABLE}")
+    assert re.search(r"These files may be left in the store: \w+-photo\.png\.", caplog.text)
+
+
+def test_twelve_threads_on_two_accounts_of_each_service_mix_no_files(
     make_app: MakeApp, settings: dict[str, str], cloudinary: FakeCloudinary, imagekit: FakeImageKit
 ) -> None:
     uploads = [Uploads(name=name) for name in ("one", "two", "three", "four")]

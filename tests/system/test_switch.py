@@ -1,4 +1,4 @@
-"""The environment alone switches the backend: the rows of the database are the same on all of them."""
+"""The environment alone chooses the backend: the same database works with each of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def content_of(key: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    """200 files: new keys of all kinds, and names as older apps left them."""
+    """Return 200 files with new keys of all kinds and with names of older apps."""
     new = [keys.new(name, folder=folder) for name in NAMES for folder in ("", "reports", "a.b/c_d") for _ in range(6)]
     legacy = [f"{folder}{odd}" for odd in ODD_KEYS for folder in ("", "alt/", "Ü/")]
     every = [*new, *legacy, *(f"3b53b755-9895-4761-a52c-a521a9d7ec7a {n}&.png" for n in range(8))]
@@ -41,7 +41,7 @@ def files() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def environments(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, str]]]:
-    """For each backend what its operator sets: an empty store of its own."""
+    """Return for each backend the variables that its operator sets, for an empty store."""
     s3_server.client().create_bucket(Bucket="switch")
     with FakeCloudinary() as cloudinary, FakeImageKit() as imagekit:
         cloudinary.add()
@@ -65,7 +65,7 @@ def environments(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def database(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose rows hold paths, written once, before any backend is chosen."""
+    """Write a table of paths once, before any backend is chosen."""
     path = tmp_path_factory.mktemp("database") / "app.db"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table photos (path text)")
@@ -74,7 +74,7 @@ def database(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_same_rows_resolve_on_every_backend(
+def test_the_same_rows_lead_to_the_files_on_every_backend(
     backend: str,
     files: dict[str, bytes],
     database: Path,

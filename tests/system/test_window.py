@@ -1,4 +1,4 @@
-"""Promise 3 over real processes: a view costs nothing, and its link is the same for everybody."""
+"""Promise 3 with real processes: a link is the same bytes on every worker, and a redirect ends before its link."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def max_age(answer: Answer) -> int:
     return int(found[1])
 
 
-def age_of_the_window(path: str) -> float:
+def seconds_into_window(path: str) -> float:
     key = path.partition("/")[2]
     return time.time() - window_start(key, EXPIRES, time.time())
 
 
 @pytest.mark.parametrize("backend", REMOTE)
-def test_workers_processes_and_later_ones_answer_with_the_same_bytes(
+def test_workers_servers_and_restarted_servers_answer_with_the_same_link(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
-    private = {"UPLOADS_CLOUDINARY_PRIVATE": "1", "UPLOADS_IMAGEKIT_PRIVATE": "1"}  # so that their urls expire, too
+    private = {"UPLOADS_CLOUDINARY_PRIVATE": "1", "UPLOADS_IMAGEKIT_PRIVATE": "1"}  # links that expire
     environment = {**settings_of(backend, request), **private}
     with Gunicorn(APP, "-w", "2", environment=environment, folder=tmp_path) as one:
-        # A picture whose window is young enough that ten minutes later it is the same one.
-        while age_of_the_window(path := save(one.url, ("f", "a.png", PNG))[0]["path"]) > 1000:
+        # The window must still be the same one in ten minutes.
+        while seconds_into_window(path := save(one.url, ("f", "a.png", PNG))[0]["path"]) > 1000:
             pass
         by_worker: dict[str, str] = {}
         deadline = time.monotonic() + 20
@@ -55,33 +55,33 @@ def test_workers_processes_and_later_ones_answer_with_the_same_bytes(
     assert 599 <= max_age(soon) - max_age(late) <= 605
 
 
-def key_of_a_window_that_began(ago: int, expires: int, moment: int) -> str:
-    """A key whose window began so many seconds before ``moment``."""
+def key_with_window_start(ago: int, expires: int, moment: int) -> str:
+    """Return a key whose window started ``ago`` seconds before ``moment``."""
     keys = (f"window/{number}.png" for number in itertools.count())
     return next(key for key in keys if window_start(key, expires, moment - ago) == moment - ago)
 
 
 @pytest.mark.parametrize("expires", [120, 3600, 604_800])
-def test_a_redirect_kept_to_its_last_second_still_works_and_beyond_the_signature_none_does(
+def test_a_redirect_works_until_its_last_cached_second_and_not_beyond_its_signature(
     s3_server: S3Server, tmp_path: Path, expires: int
 ) -> None:
-    """The app's clock is set back to the start of a window, so that the end of what it says then is now."""
+    """The app's clock is set back to the start of a window, so that its redirect ends now."""
     for ago, expected in ((expires - 60 - 2, 200), (expires + 2, 403)):
         moment = int(time.time())
-        key = key_of_a_window_that_began(ago, expires, moment)
+        key = key_with_window_start(ago, expires, moment)
         s3_server.client().put_object(Bucket=BUCKET, Key=f"uploads/{key}", Body=PNG)
         environment = s3_server.environment(
             UPLOADS_URL_EXPIRES=str(expires), CLOCK_SHIFT=str(moment - ago - time.time())
         )
         with Gunicorn(APP, environment=environment, folder=tmp_path) as earlier:
             answer = once(earlier.url, "GET", f"/uploads/{key}")
-        assert expires - 60 - 20 <= max_age(answer) <= expires - 60  # gunicorn took a while to start
+        assert expires - 60 - 20 <= max_age(answer) <= expires - 60  # gunicorn takes a while to start
         while expected == 200 and time.time() < moment - ago + expires - 60:
             time.sleep(0.1)
         assert fetch(answer.headers["Location"]).status == expected
 
 
-def test_head_through_the_redirect_is_200_and_a_tampered_link_403(s3_server: S3Server, tmp_path: Path) -> None:
+def test_head_works_through_the_redirect_and_a_changed_link_is_a_403(s3_server: S3Server, tmp_path: Path) -> None:
     with Gunicorn(APP, environment=s3_server.environment(), folder=tmp_path) as server:
         path = save(server.url, ("f", "a.png", PNG))[0]["path"]
         head = fetch(f"{server.url}/{path}", method="HEAD")
