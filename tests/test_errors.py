@@ -133,6 +133,11 @@ def test_a_handler_for_a_status_catches_ours(error: Class) -> None:
     assert app.test_client().get("/").text == "the app's own page"
 
 
+@pytest.mark.parametrize(("error", "status"), [(BackendError("It broke."), 500), (UploadRejected("It is bad."), 400)])
+def test_a_base_class_that_is_raised_itself_is_never_a_success(error: Any, status: int) -> None:
+    assert app_that_raises(error).test_client().get("/").status_code == status
+
+
 def test_an_unavailable_backend_answers_with_retry_after() -> None:
     response = app_that_raises(errors.BackendUnavailable("It is down.")).test_client().get("/")
     assert response.headers["Retry-After"] == "5"

@@ -6,12 +6,8 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 import re
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +35,7 @@ from ..conftest import PNG, cloudinary_backend
 from ..fakes.cloudinary import Account, Asset
 from ..fakes.cloudinary import FakeCloudinary as Fake
 from ..fakes.service import Answer, Fault, Request, cut, done_but, drip, hang_up, lost, not_json, silent, status
-from ..servers import ROOT, clean_environment, free_ports
+from ..servers import free_ports
 from ..test_keys import is_key
 
 SECRET = "the-secret-of-demo"
@@ -742,47 +738,6 @@ def test_two_accounts_in_many_threads_do_not_mix_their_files(fake: Fake, account
         assert all(pool.map(work, range(12)))
     for half, backend in enumerate(backends):
         assert sorted(entry.key for entry in backend.entries()) == sorted(f"{n}/0.bin" for n in range(half, 12, 2))
-
-
-FORKING = textwrap.dedent(
-    """
-    import os, sys
-    from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
-
-    backend = CloudinaryBackend(cloud_name="demo", api_key="key", api_secret=sys.argv[2], upload_prefix=sys.argv[1])
-    def is_wrong(number):
-        with backend.open(f"{number}.bin") as stream:
-            wrong = stream.read() != bytes([number]) * (20_000 + number)
-        return wrong or backend.stat(f"{number}.bin").size != 20_000 + number
-    assert not any(map(is_wrong, range(1, 5)))
-    children = []
-    ready, go = os.pipe()
-    for number in range(1, 5):
-        child = os.fork()
-        if not child:
-            wrong = 50
-            try:
-                os.close(go)
-                os.read(ready, 1)  # all children begin at the same time
-                wrong = sum(is_wrong(number) for _ in range(20))
-            finally:
-                os._exit(wrong)
-        children.append(child)
-    os.close(go)
-    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
-    """
-)
-
-
-def test_forked_children_of_a_connected_parent_get_the_right_answers(
-    fake: Fake, backend: Backend, account: Account
-) -> None:
-    for number in range(1, 5):
-        save(backend, f"{number}.bin", bytes([number]) * (20_000 + number))
-    environment = clean_environment(PYTHONPATH=str(ROOT))
-    command = [sys.executable, "-W", "error", "-c", FORKING, fake.url, SECRET]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (json.loads(done.stdout or "null"), done.stderr) == ([0, 0, 0, 0], "")
 
 
 # -- listings

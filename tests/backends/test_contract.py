@@ -1,4 +1,7 @@
-"""Our own backends keep the contract that is shipped for everybody's."""
+"""Runs the shipped contract on the built-in backends.
+
+The backends of services live as long as their class: each one builds its client once, which takes most of the time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class TestLocal(BackendContract):
 
 
 class TestLocalBehindALink(BackendContract):
-    """The directory itself may be a link, as hosts mount disks that way."""
+    """Some hosts mount a disk by a symbolic link, so the directory itself may be one."""
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalBackend:
@@ -42,8 +45,9 @@ class TestLocalBehindALink(BackendContract):
 
 
 class TestS3(BackendContract):
-    @pytest.fixture
-    def backend(self, s3_server: S3Server) -> S3Backend:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, s3_server: S3Server) -> S3Backend:
         return S3Backend(
             bucket=BUCKET,
             endpoint_url=s3_server.url,
@@ -55,30 +59,34 @@ class TestS3(BackendContract):
 class TestCloudinary(BackendContract):
     keeps_empty_files = False
 
-    @pytest.fixture
-    def backend(self, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
         return cloudinary_backend(cloudinary_server)
 
 
 class TestPrivateCloudinary(BackendContract):
     keeps_empty_files = False
 
-    @pytest.fixture
-    def backend(self, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, cloudinary_server: FakeCloudinary) -> CloudinaryBackend:
         return cloudinary_backend(cloudinary_server, private=True)
 
 
 class TestImageKit(BackendContract):
     keeps_empty_files = False
 
-    @pytest.fixture
-    def backend(self, imagekit_server: FakeImageKit) -> ImageKitBackend:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, imagekit_server: FakeImageKit) -> ImageKitBackend:
         return imagekit_backend(imagekit_server)
 
 
 class TestPrivateImageKit(BackendContract):
     keeps_empty_files = False
 
-    @pytest.fixture
-    def backend(self, imagekit_server: FakeImageKit) -> ImageKitBackend:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backend(cls, imagekit_server: FakeImageKit) -> ImageKitBackend:
         return imagekit_backend(imagekit_server, private=True)

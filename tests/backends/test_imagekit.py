@@ -11,9 +11,6 @@ import logging
 import re
 import secrets
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -40,7 +37,7 @@ from ..fakes.imagekit import FakeImageKit as Fake
 from ..fakes.service import Answer, FakeService, Fault, Request, cut, done_but, drip, hang_up, lost, not_json, silent
 from ..fakes.service import status as answers
 from ..fakes.test_imagekit import ask
-from ..servers import ROOT, clean_environment, free_ports
+from ..servers import free_ports
 from ..test_keys import is_key
 from .test_names import any_key as short_key
 
@@ -677,34 +674,6 @@ class TestEntries:
         assert (entry.key, entry.size, entry.sha256) == ("b c/d.png", len(PNG), hashlib.sha256(PNG).hexdigest())
 
 
-FORKING = textwrap.dedent(
-    """
-    import os, sys
-    from flask_persistent_uploads.backends.imagekit import ImageKitBackend
-
-    private_key, url, private = sys.argv[1:]
-    place = {"url_endpoint": f"{url}/ik/demo", "base_url": url, "private": private == "True"}
-    backend = ImageKitBackend(private_key=private_key, **place)
-    def is_wrong(number):
-        with backend.open(str(number)) as stream:
-            wrong = stream.read() != bytes([number]) * 20_000
-        stat = backend.stat(str(number))
-        return wrong or stat is None or (stat.key, stat.size) != (str(number), 20_000)
-    assert not any(map(is_wrong, range(4)))
-    children = []
-    for number in range(4):
-        children.append(os.fork())
-        if not children[-1]:
-            wrong = 50
-            try:
-                wrong = sum(is_wrong(number) for _ in range(20))
-            finally:
-                os._exit(wrong)
-    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
-    """
-)
-
-
 class TestIsolation:
     def test_the_environment_of_the_sdk_changes_nothing(self, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
         fake.add("other", "private_other")
@@ -744,12 +713,3 @@ class TestIsolation:
             stored = [file.data for file in fake.accounts[name].files.values()]
             assert len(stored) == 60
             assert all(data.startswith(name.encode()) for data in stored)
-
-    @pytest.mark.parametrize("private", [False, True])
-    def test_forked_children_of_a_connected_parent_get_the_right_answers(self, fake: Fake, private: bool) -> None:
-        for number in range(4):
-            save(connect(fake, private=private), str(number), bytes([number]) * 20_000)
-        command = [sys.executable, "-c", FORKING, PRIVATE_KEY, fake.url, str(private)]
-        environment = clean_environment(PYTHONPATH=str(ROOT))
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-        assert json.loads(done.stdout) == [0, 0, 0, 0]

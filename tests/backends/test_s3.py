@@ -9,9 +9,6 @@ import logging
 import os
 import secrets
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -41,7 +38,7 @@ from flask_persistent_uploads.errors import (
 
 from ..conftest import PNG, MakeApp
 from ..fakes.scripted import Behaviour, Exchange, ScriptedS3, answer, close, drip, forward, half, in_turn, silent, where
-from ..servers import ACCESS_KEY_ID, BUCKET, ROOT, SECRET_ACCESS_KEY, S3Server, clean_environment, free_ports
+from ..servers import ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY, S3Server, free_ports
 
 SMALL = b"content"
 LARGE = bytes(range(251)) * (17 * 1024 * 1024 // 251)  # above ONE_REQUEST: sent in parts
@@ -610,60 +607,6 @@ class TestWhatIsStored:
         assert read(two, key) == b"two"
 
 
-FORKING = textwrap.dedent(
-    """
-    import os, sys
-    import boto3
-    from flask_persistent_uploads.backends.s3 import S3Backend
-
-    built, original = [], boto3.session.Session.client
-    def client(*args, **options):
-        built.append(os.getpid())
-        return original(*args, **options)
-    boto3.session.Session.client = client
-
-    url, bucket, access_key_id, secret_access_key, prefix = sys.argv[1:]
-    backend = S3Backend(
-        bucket=bucket, endpoint_url=url, access_key_id=access_key_id,
-        secret_access_key=secret_access_key, prefix=prefix,
-    )
-    def is_wrong(number):
-        with backend.open(str(number)) as stream:
-            return stream.read() != bytes([number]) * 20_000
-    assert not any(map(is_wrong, range(4)))
-    children = []
-    ready, go = os.pipe()
-    for number in range(4):
-        child = os.fork()
-        if not child:
-            wrong = 50
-            try:
-                os.close(go)
-                os.read(ready, 1)  # all begin at once
-                wrong = sum(is_wrong(number) for _ in range(20))
-            finally:
-                os._exit(wrong + 100 * (built != [os.getppid(), os.getpid()]))
-        children.append(child)
-    os.close(go)
-    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
-    """
-)
-
-
-@pytest.fixture(scope="module")
-def children(s3_server: S3Server) -> list[int]:
-    """How each of four forked children of a warmed parent ended."""
-    prefix = f"p{secrets.token_hex(4)}"
-    for number in range(4):
-        save(backend_at(s3_server.url, prefix=prefix), str(number), bytes([number]) * 20_000)
-    arguments = [s3_server.url, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY, prefix]
-    command = [sys.executable, "-c", FORKING, *arguments]
-    environment = clean_environment(PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    found: list[int] = json.loads(done.stdout)
-    return found
-
-
 class TestClients:
     def test_one_client_is_built_for_many_threads(
         self, s3_server: S3Server, key: str, monkeypatch: pytest.MonkeyPatch
@@ -685,12 +628,6 @@ class TestClients:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(look, range(16)))
         assert built == [os.getpid()]
-
-    def test_children_of_a_warmed_parent_get_no_wrong_body(self, children: list[int]) -> None:
-        assert [code % 100 for code in children] == [0, 0, 0, 0]
-
-    def test_each_child_builds_its_own_client(self, children: list[int]) -> None:
-        assert [code // 100 for code in children] == [0, 0, 0, 0]
 
 
 class TestAddresses:

@@ -7,10 +7,12 @@ import hashlib
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from flask_persistent_uploads import keys
 
 from ..servers import Gunicorn
 from .client import CONTENT_TYPE, ask, connect, form, once
@@ -122,15 +124,45 @@ def test_a_form_without_a_chosen_file_gives_an_empty_result(server: Gunicorn) ->
     assert (answer.status, answer.data.strip()) == (200, b"[]")
 
 
-def test_a_worker_that_is_killed_while_it_saves_leaves_no_visible_file(server: Gunicorn) -> None:
-    body = form(("f", "a.bin", b"x" * 900_000))
-    head = f"POST /save HTTP/1.1\r\nHost: a\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-        sock.sendall(head.encode() + body[: len(body) // 2])
-        (worker,) = server.workers()
-        time.sleep(0.1)
-        server.end_worker(worker)
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait at most 20 seconds until the condition is true."""
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and server.workers() in ([], [worker]):
-        time.sleep(0.05)
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def sent(server: Gunicorn, path: str, body: bytes, *, announced: int) -> Iterator[None]:
+    """Send a form that announces so many bytes, and keep the connection open."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {announced}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        sock.sendall(head.encode() + body)
+        yield
+
+
+def kill_the_worker(server: Gunicorn) -> None:
+    """Kill the only worker and wait for the next one."""
+    (worker,) = server.workers()
+    server.end_worker(worker)
+    wait_until(lambda: server.workers() not in ([], [worker]))
+    assert once(server.url, "GET", "/").status == 200
+
+
+def test_a_worker_killed_while_it_receives_a_file_leaves_no_visible_file(server: Gunicorn) -> None:
+    body = form(("f", "a.bin", b"x" * 900_000))
+    with sent(server, "/save", body[: len(body) // 2], announced=len(body)):
+        time.sleep(0.1)
+        kill_the_worker(server)
     assert stored(server) == []
+
+
+def test_a_worker_killed_while_it_saves_a_file_leaves_no_visible_file(server: Gunicorn) -> None:
+    body, stopped = form(("f", "a.bin", b"x" * 900_000)), server.folder / "stopped"
+    with sent(server, "/save?stop=1", body, announced=len(body)):
+        wait_until(stopped.exists)
+        kill_the_worker(server)
+    left = stored(server)
+    for path in [*left, stopped]:
+        path.unlink()
+    assert [path.name for path in left if not path.name.startswith(keys.RESERVED)] == []

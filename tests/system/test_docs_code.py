@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +20,12 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_persistent_uploads import Uploads, errors, save_uploads
+from flask_persistent_uploads.backends import registry
 from flask_persistent_uploads.testing import ODD_KEYS, sample
 
 from ..conftest import PNG, MakeApp, settings_of
 from ..servers import ROOT
-from .pages import block, picture, readme_app, request_in_memory, run, uploads_of
+from .pages import PAGES, block, picture, readme_app, request_in_memory, run, uploads_of
 
 
 @pytest.fixture
@@ -194,7 +196,7 @@ def test_a_link_for_a_limited_time(app: Flask) -> None:
     uploads = uploads_of(app)
     uploads.authorize(lambda action, key: False)
     path = uploads.save(b"%PDF-1.7", filename="a.pdf")
-    function = run(block("docs/private-files.md", "def link_for_a_mail"))["link_for_a_mail"]
+    function = run(block("docs/private-files.md", "def link_for_an_email"))["link_for_an_email"]
     link = function(uploads, SimpleNamespace(path=path))
     assert link.startswith("http://localhost/uploads/")
     answer = app.test_client().get(link)
@@ -225,7 +227,52 @@ def test_a_login_wall_lets_pictures_and_the_health_check_through(app: Flask) -> 
     assert answers == [200, 200, 401, 401]
 
 
+def test_without_a_secret_key_a_direct_url_is_the_permanent_link_and_the_hook_is_called(make_app: MakeApp) -> None:
+    assert "it does not expire, and the hook is called" in PAGES["docs/private-files.md"]
+    uploads = Uploads()
+    app = make_app(uploads, UPLOADS_BACKEND="memory")
+    with app.test_request_context():
+        path = uploads.save(PNG, filename="a.png")
+        link = uploads.direct_url(path, expires=60)
+    assert link == path.url
+    uploads.authorize(lambda action, key: False)
+    assert app.test_client().get(link).status_code == 404
+
+
+# -- hosts
+
+
+def test_nginx_finds_the_files_that_the_app_leaves_to_it(tmp_path: Path) -> None:
+    found = re.fullmatch(
+        r"location (\S+)/ \{\n    internal;\n    alias (\S+)/;\n\}\n", block("docs/hosts.md", "internal;")
+    )
+    assert found
+    location, folder = found.groups()
+    assert f"UPLOADS_DIR={folder}\nUPLOADS_ACCEL_REDIRECT={location}\n" in PAGES["docs/hosts.md"]
+    app, uploads = Flask("docs"), Uploads()
+    app.config.update(UPLOADS_DIR=str(tmp_path), UPLOADS_ACCEL_REDIRECT=location, TESTING=True)
+    uploads.init_app(app)
+    with app.test_request_context():
+        path = uploads.save(PNG, filename="a.png", folder="reports")
+    response = app.test_client().get(path.url)
+    assert (response.data, response.headers["X-Accel-Redirect"]) == (b"", f"{location}/{path.key}")
+    assert (tmp_path / path.key).read_bytes() == PNG
+
+
 # -- errors
+
+
+def test_visitors_read_the_sentence_of_the_class() -> None:
+    _, _, table = PAGES["docs/errors.md"].partition("| class | sentence |")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+\.) \|$", table, re.MULTILINE)
+    sentences = {name: text for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    others = dict(rows)["all others"]
+    classes = [
+        each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.BackendError)
+    ]
+    assert {each.__name__ for each in classes} >= set(sentences)
+    for each in classes:
+        assert each.description == sentences.get(each.__name__, others), each
 
 
 def test_errors_are_answered_in_json(in_memory: None) -> None:
@@ -244,7 +291,7 @@ def test_errors_are_answered_in_json(in_memory: None) -> None:
     assert answer.json == {"message": errors.BackendError.description}
 
 
-# -- coming from the usual function
+# -- adding it to an existing app
 
 
 def test_the_old_function_is_replaced_by_an_import_or_by_two_lines(in_memory: None) -> None:
@@ -287,6 +334,13 @@ def test_a_described_backend_is_built_from_its_settings(shop: Path, make_app: Ma
         assert (backend.name, backend.label, backend.pin) == ("locked_shelf", "low", "1234")
     with pytest.raises(errors.ConfigError, match="UPLOADS_LOCKED_SHELF_PIN"):
         make_app(**named)
+
+
+def test_the_entry_point_of_a_backend_has_its_name(shop: Path) -> None:
+    group, line = block("docs/writing-a-backend.md", "[project.entry-points").splitlines()
+    assert group == f'[project.entry-points."{registry.ENTRY_POINTS}"]'
+    name, _, value = line.partition(" = ")
+    assert EntryPoint(name, value.strip('"'), registry.ENTRY_POINTS).load().name == name
 
 
 # -- the API

@@ -15,11 +15,12 @@ import pytest
 from flask import Flask
 from packaging.requirements import Requirement
 
-from flask_persistent_uploads import Uploads
+from flask_persistent_uploads import Uploads, keys
 from flask_persistent_uploads.cli import uploads as commands
 
+from ..conftest import MakeApp
 from ..fakes.loopback import Handler, Loopback
-from ..servers import ROOT, Gunicorn
+from ..servers import ROOT, Gunicorn, S3Server
 from .client import once
 from .pages import PAGES, Block, block, blocks_in, request_in_memory, uploads_of
 
@@ -63,7 +64,13 @@ def test_the_report_of_the_doctor(on_render: Flask) -> None:
     assert report.output.startswith(block("docs/survival.md", "failure  "))
 
 
-def test_the_answer_of_the_health_check() -> None:
+def test_the_report_of_the_doctor_if_the_files_are_in_a_bucket(make_app: MakeApp, s3_server: S3Server) -> None:
+    app = make_app(**s3_server.environment())
+    report = app.test_cli_runner().invoke(args=["uploads", "doctor"])
+    assert report.output.startswith(block("README.md", "Uploads survive."))
+
+
+def test_the_response_of_the_health_check() -> None:
     with request_in_memory() as app:
         answer = app.test_client().get("/uploads/_health")
     assert answer.json
@@ -71,7 +78,7 @@ def test_the_answer_of_the_health_check() -> None:
 
 
 class _TwoStores(Loopback):
-    """Answers for the health as two instances with a disk each would."""
+    """Responds to health checks like two instances, each with a disk of its own."""
 
     class handler(Handler):  # noqa: N801 - the attribute of Loopback
         def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
@@ -136,7 +143,8 @@ def _gunicorn(words: list[str]) -> None:
 
 
 def _aws(words: list[str]) -> None:
-    assert words == ["s3", "cp", "--recursive", "uploads", "s3://my-bucket/uploads"]
+    copy = ["s3", "cp", "--recursive", "uploads", "s3://my-bucket/uploads"]
+    assert words == [*copy, "--exclude", f"{keys.RESERVED}/*"]
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {"pip": _pip, "flask": _flask, "gunicorn": _gunicorn, "aws": _aws}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,8 +15,12 @@ from flask import Flask
 from playwright.sync_api import Browser
 from werkzeug.serving import make_server
 
-from ..conftest import PNG
-from .pages import Block, block, blocks_in, picture, readme_app, request_in_memory, run, uploads_of
+from flask_persistent_uploads import Uploads
+
+from ..conftest import PNG, MakeApp
+from ..servers import S3Server
+from .pages import PAGES, Block, block, blocks_in, picture, readme_app, request_in_memory, run, uploads_of
+from .test_pages import READ, Bucket
 
 
 @pytest.fixture
@@ -27,6 +32,20 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def app() -> Iterator[Flask]:
     with request_in_memory() as app:
         yield app
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """Serve an app on a port of its own, and yield its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class Tags(HTMLParser):
@@ -74,12 +93,8 @@ def test_a_page_sends_and_reads_files_by_script(in_memory: None, browser: Browse
     app.add_url_rule("/", view_func=lambda: block("docs/javascript.md", "new FormData"))
     (tmp_path / "event.png").write_bytes(PNG)
     (tmp_path / "fake.png").write_bytes(b"<svg/>")
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
+    with served(app) as url, contextlib.closing(browser.new_page()) as page:
+        page.goto(url)
 
         def send(name: str) -> str:
             page.set_input_files("input", tmp_path / name)
@@ -90,12 +105,24 @@ def test_a_page_sends_and_reads_files_by_script(in_memory: None, browser: Browse
 
         assert send("fake.png").startswith("The type of 'fake.png' is not allowed.")
         path = send("event.png")
-        read = page.evaluate(
-            "async path => Array.from(new Uint8Array(await (await fetch('/' + path)).arrayBuffer()))", path
-        )
-        assert bytes(read) == PNG
-        page.close()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        assert bytes(page.evaluate(READ, f"/{path}")) == PNG
+
+
+@pytest.mark.parametrize("page_of", ["the app itself", "another origin, such as a separate frontend"])
+def test_the_bucket_receives_the_origin_that_the_page_tells(
+    browser: Browser, make_app: MakeApp, s3_server: S3Server, page_of: str
+) -> None:
+    (row,) = [line for line in PAGES["docs/javascript.md"].splitlines() if line.startswith(f"| {page_of} |")]
+    with Bucket(s3_server) as bucket:
+        uploads = Uploads()
+        app = make_app(uploads, **bucket.environment())
+        with app.test_request_context():
+            path = uploads.save(PNG, filename="a.png")
+        app.add_url_rule("/", view_func=lambda: "a page")
+        with served(app) as own, served(app) as other, contextlib.closing(browser.new_page()) as page:
+            own_page = page_of == "the app itself"
+            page.goto(own if own_page else other)
+            bucket.allow(own if own_page else "*")
+            assert bytes(page.evaluate(READ, f"{own}{path.url}")) == PNG
+            assert bucket.origins() == [("GET", own if own_page else "null")]
+            assert ("`null`" in row) != own_page

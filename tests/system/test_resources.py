@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import settings_of
+from ..fakes.relay import Relay
 from ..servers import Gunicorn, S3Server
 from .client import fetch, form, once, save
 from .test_redeploy import APP
@@ -65,10 +66,9 @@ def test_the_memory_stays_constant_while_a_service_receives_large_files(
     assert highest - idle < 40 << 20, (idle, highest)  # including the SDK, which the first upload imports
 
 
-def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Server, tmp_path: Path) -> None:
-    environment = s3_server.environment(WARM_PARENT="1")
-    arguments = ["--preload", "-w", "4", "-k", "gthread", "--threads", "4"]
-    with Gunicorn(APP, *arguments, environment=environment, folder=tmp_path) as server:
+def read_from_all_workers(gunicorn: Gunicorn) -> list[tuple[str, bool]]:
+    """Save 20 files and read them in 320 requests; return the worker of each answer, and whether it was right."""
+    with gunicorn as server:
         sent = {f"{number:03}": f"body {number:03}".encode() * 20_000 for number in range(20)}
         saved = save(server.url, *(("f", f"{name}.txt", content) for name, content in sent.items()))
 
@@ -78,9 +78,20 @@ def test_four_children_of_a_warmed_parent_get_no_wrong_bodies(s3_server: S3Serve
             return answer.headers["X-Worker"], answer.data == content
 
         with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(read, range(320)))
+            return list(pool.map(read, range(320)))
+
+
+def test_four_workers_do_not_use_the_connections_of_their_parent(s3_server: S3Server, tmp_path: Path) -> None:
+    """A shared connection gives the answers for one worker to another."""
+    arguments = ["--preload", "-w", "4", "-k", "gthread", "--threads", "4"]
+    with Relay(s3_server.url) as relay:
+        environment = s3_server.environment(WARM_PARENT="1", UPLOADS_S3_ENDPOINT_URL=relay.url)
+        answers = read_from_all_workers(Gunicorn(APP, *arguments, environment=environment, folder=tmp_path))
+    users = relay.senders(["/warm/", ".txt"])
+    assert {"/warm/", ".txt"} not in users
+    assert set().union(*users) == {"/warm/", ".txt"}
     assert len({worker for worker, _ in answers}) == 4
-    assert [right for _, right in answers].count(False) == 0
+    assert [is_right for _, is_right in answers].count(False) == 0
 
 
 def test_a_hundred_requests_leave_no_open_file_and_no_thread_behind(s3_server: S3Server, tmp_path: Path) -> None:
