@@ -1,8 +1,8 @@
-"""``make demo``: the same pictures, two apps, one redeploy.
+"""``make demo``: the same pictures in two apps, and a redeploy.
 
-Starts an S3 server and two gunicorn apps on loopback, one with the old function and one with the extension; uploads the
-same pictures to both; kills both and wipes their folders, as a redeploy does; starts them again and fetches every
-picture. Then it leaves a quickstart running to try by hand. With CI=true it ends after the table, and exits with 1 if
+Start an S3 server and two gunicorn apps on loopback. One app calls ``file.save()``, the other uses the extension.
+Upload the same pictures to both, kill both and delete their folders, as a redeploy does. Start both again and request
+every picture. Then leave the quickstart running to try by hand. With CI=true, end after the table, and exit with 1 if
 the extension lost or altered a file.
 """
 
@@ -27,11 +27,11 @@ from tests.servers import Gunicorn, S3Server
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("EVENT 3.png", "🧩 CHAPTER 01_ (1).png", "holiday, day 1.png", "photo.png", "Ärger & Glück.png")
-LEGACY = HERE / "replacing-basicfilewriter"
+REPORTS = HERE / "replacing-basicfilewriter"
 
 
 def picture(seed: int, side: int = 256) -> bytes:
-    """A real PNG: a gradient of its own for each seed."""
+    """Return a real PNG: a gradient that differs for each seed."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -43,7 +43,7 @@ def picture(seed: int, side: int = 256) -> bytes:
 
 
 def upload(url: str, pictures: Mapping[str, bytes]) -> dict[str, str]:
-    """One form with every picture in a field of its own; the path that the app keeps for each."""
+    """Upload all pictures in one form, and return the path that the app keeps for each."""
     boundary = uuid.uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode() + content
@@ -56,7 +56,8 @@ def upload(url: str, pictures: Mapping[str, bytes]) -> dict[str, str]:
     return {name: files[str(field)] for field, name in enumerate(pictures)}
 
 
-def verdict(url: str, path: str, content: bytes) -> str:
+def fetch(url: str, path: str, content: bytes) -> str:
+    """Return "ok" if the app returns exactly this content, otherwise "ALTERED" or the HTTP error."""
     try:
         with urllib.request.urlopen(f"{url}/{quote(path)}") as answer:
             return "ok" if answer.read() == content else "ALTERED"
@@ -66,31 +67,31 @@ def verdict(url: str, path: str, content: bytes) -> str:
 
 
 def redeploy_both(server: S3Server, folder: Path) -> bool:
-    """Show the table; whether the extension kept every picture."""
+    """Print the table. Return whether the extension kept every picture."""
     pictures = {name: picture(seed) for seed, name in enumerate(NAMES, start=2)}
     database = str(folder / "reports.db")
     apps = {
-        "the old function": ("before:app", {"DATABASE": database}),
-        "the extension": ("after:app", {"DATABASE": database, **server.environment()}),
+        "before:app": {"DATABASE": database},
+        "after:app": {"DATABASE": database, **server.environment()},
     }
-    results: dict[str, list[tuple[str, str]]] = {}
-    for title, (app, environment) in apps.items():
-        machine = folder / title.replace(" ", "-")
-        environment["PYTHONPATH"] = os.pathsep.join([str(LEGACY), str(HERE.parent)])
+    results: list[list[tuple[str, str]]] = []
+    for app, environment in apps.items():
+        machine = folder / app.partition(":")[0]
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPORTS), str(HERE.parent)])
         machine.mkdir()
-        with Gunicorn(app, "-w", "2", environment=environment, folder=machine) as before:
-            paths = upload(before.url, pictures)
-            first = [verdict(before.url, paths[name], content) for name, content in pictures.items()]
-            before.kill()
+        with Gunicorn(app, "-w", "2", environment=environment, folder=machine) as first:
+            paths = upload(first.url, pictures)
+            before = [fetch(first.url, paths[name], content) for name, content in pictures.items()]
+            first.kill()
         shutil.rmtree(machine)
         machine.mkdir()
-        with Gunicorn(app, "-w", "2", environment=environment, folder=machine) as after:
-            second = [verdict(after.url, paths[name], content) for name, content in pictures.items()]
-        results[title] = list(zip(first, second, strict=True))
-    old, new = results.values()
-    print(f"{'picture':26} {'before':10} {'after, with the old function':30} after, with the extension")
-    for name, (_, lost), (first_seen, kept) in zip(pictures, old, new, strict=True):
-        print(f"{name:26} {first_seen:10} {lost:30} {kept}")
+        with Gunicorn(app, "-w", "2", environment=environment, folder=machine) as second:
+            after = [fetch(second.url, paths[name], content) for name, content in pictures.items()]
+        results.append(list(zip(before, after, strict=True)))
+    old, new = results
+    print(f"{'picture':24} {'before redeploy':16} {'after, with file.save()':24} after, with this extension")
+    for name, (_, lost), (uploaded, kept) in zip(pictures, old, new, strict=True):
+        print(f"{name:24} {uploaded:16} {lost:24} {kept}")
     return all(pair == ("ok", "ok") for pair in new)
 
 
@@ -98,17 +99,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="uploads-demo-") as name, S3Server() as server:
         folder = Path(name)
-        print("A redeploy: both apps killed, their folders wiped, both started again.\n")
+        print("In a redeploy, both apps are killed, their folders are deleted, and both start again.\n")
         kept = redeploy_both(server, folder)
-        print("\nEvery picture is back." if kept else "\nThe extension lost a picture.")
+        print(f"\nThe extension {'kept every picture' if kept else 'LOST A PICTURE'}.")
         if os.environ.get("CI") == "true":
             return 0 if kept else 1
         environment = server.environment(PYTHONPATH=os.pathsep.join([str(HERE / "quickstart"), str(HERE.parent)]))
         with Gunicorn("app:create_app()", environment=environment, folder=folder) as quickstart:
-            print(f"\nTry it by hand: {quickstart.url}  (files go to the S3 server at {server.url}; Ctrl-C ends all)")
+            print(f"\nTry it by hand: {quickstart.url} (files are kept in the S3 server at {server.url})")
+            print("Press Ctrl-C to end everything.")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
-        print("\nEverything that was started is gone.")
+        print("\nEverything has ended.")
         return 0
 
 

@@ -7,19 +7,19 @@
     │   ├── UploadTooLarge       413  a file is too large, or there are too many
     │   └── TypeNotAllowed       415  the type is not in the allow-list
     └── BackendError             the backend failed or refused
-        ├── FileMissing          404
-        ├── InvalidKey           404
-        ├── FileExists           409
+        ├── FileMissing          404  there is no such file
+        ├── InvalidKey           404  the text cannot be the path of a file
+        ├── FileExists           409  there is a file with this key already
         ├── BackendRefused       502  permissions, credentials, a wrong bucket
         │   └── WrongLength      502  the stream held more or fewer bytes than declared
         ├── BackendUnavailable   503  it cannot be reached, or asks the app to slow down
         ├── BackendTimeout       504  it did not answer in time
-        └── BackendFull          507
+        └── BackendFull          507  the disk, the bucket or the account is full
 
 All but ConfigError are Werkzeug HTTP exceptions, so ``@app.errorhandler(413)`` or a handler for ``HTTPException``
-answers them without knowing this package. ``description`` is the sentence for visitors, and ``data`` carries it for
+handles them without knowing this package. ``description`` is the sentence for visitors, and ``data`` carries it for
 flask-smorest, APIFlask and Flask-RESTful. ``str(error)`` is for operators: the cause, and for a ``BackendError`` the
-remedy and the keys of files that may be left behind. None of them holds a secret, a signed URL or a path of the server.
+remedy and the keys of files that may be left behind. No text holds a secret, a signed URL or a path of the server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from werkzeug.exceptions import (
     BadGateway,
@@ -89,22 +89,23 @@ class UploadRejected(UploadsError, HTTPException):
 
     def __init__(self, description: str, *, field: str | None = None, filename: str | None = None) -> None:
         super().__init__(description)
+        self.code = self.code or 400  # on the object: a code of the class would hide subclasses from error handlers
         self.field = field
         self.filename = filename
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What REST libraries answer: ``message``, and ``errors`` if one field is concerned. They may replace it."""
+        """The JSON that REST libraries send: ``message``, and ``errors`` for one field. They may replace it."""
         errors = {"errors": {"files": {self.field: [self.description]}}} if self.field is not None else {}
         return {"message": self.description, **errors}
 
 
 class UploadMalformed(UploadRejected, BadRequest):
-    """400: the body broke off, or is not a well-formed form (RFC 7578)."""
+    """400: the body is incomplete, or it is not a well-formed form (RFC 7578)."""
 
 
 class UploadTooLarge(UploadRejected, RequestEntityTooLarge):
-    """413: a file is larger, or there are more files, than allowed."""
+    """413: a file is too large, or there are too many files."""
 
 
 class TypeNotAllowed(UploadRejected, UnsupportedMediaType):
@@ -136,6 +137,7 @@ class BackendError(UploadsError, HTTPException):
         service_code: str | None = None,
     ) -> None:
         super().__init__()
+        self.code = self.code or 500  # on the object: a code of the class would hide subclasses from error handlers
         self.message = message
         self.remedy = remedy
         self.setting = setting
@@ -145,7 +147,7 @@ class BackendError(UploadsError, HTTPException):
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What REST libraries answer: the sentence for visitors. They may replace it."""
+        """The JSON that REST libraries send: the sentence for visitors. They may replace it."""
         return {"message": self.description}
 
     @property
@@ -154,17 +156,17 @@ class BackendError(UploadsError, HTTPException):
         return Problem(self.message, self.remedy, self.setting)
 
     def leave_behind(self, orphans: Sequence[str]) -> None:
-        """Record the keys of files that may be left, because deleting them failed or may have failed."""
+        """Record the keys of files that may be left in the store, because it is not certain that they were deleted."""
         self.orphans = tuple(dict.fromkeys((*self.orphans, *orphans)))
 
     def __str__(self) -> str:
-        """Return problem and orphans on one line, for operators."""
+        """Return the problem and the orphans on one line, for operators."""
         left = f" These files may be left in the store: {', '.join(self.orphans)}." if self.orphans else ""
         return printable(f"{self.problem}{left}")
 
 
 class FileMissing(BackendError, NotFound):
-    """404: the backend itself said that there is no such file."""
+    """404: the backend itself says that there is no such file."""
 
     description = "There is no such file."
     nothing_stored = True
@@ -174,7 +176,7 @@ class FileMissing(BackendError, NotFound):
 
 
 class InvalidKey(BackendError, NotFound):
-    """404: the text is not an address that a file can have."""
+    """404: the text cannot be the path of a file."""
 
     description = "There is no such file."
     nothing_stored = True
@@ -191,7 +193,7 @@ class FileExists(BackendError, Conflict):
 
 
 class BackendRefused(BackendError, BadGateway):
-    """502: a permission, a credential or the place itself is wrong; a retry does not help."""
+    """502: a permission, a credential or the address of the store is wrong; a retry does not help."""
 
     nothing_stored = True
 
@@ -204,7 +206,7 @@ class WrongLength(BackendRefused):
 
 
 class BackendUnavailable(BackendError, ServiceUnavailable):
-    """503: a retry may help after ``retry_after`` seconds, which the answer has as its ``Retry-After`` header."""
+    """503: a retry may help after ``retry_after`` seconds, which the response sends as its ``Retry-After`` header."""
 
     def __init__(
         self,
@@ -229,6 +231,6 @@ class BackendTimeout(BackendError, GatewayTimeout):
 class BackendFull(BackendError):
     """507: no room is left; files that were stored before are intact."""
 
-    code: ClassVar[int] = 507  # type: ignore[misc]
+    code = 507
     description = "There is no room for more files at the moment. Please try again later."
     nothing_stored = True

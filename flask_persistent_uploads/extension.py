@@ -29,24 +29,34 @@ Reference = TypeVar("Reference", bound="str | None")
 
 
 class Uploads:
-    """Stores uploaded files in the backend that the environment chooses, and serves them.
+    """Stores uploaded files in the backend that the settings choose, and serves them.
+
+        from flask_persistent_uploads import Uploads, save_uploads, upload_url
 
         uploads = Uploads()
 
         def create_app():
             app = Flask(__name__)
-            uploads.init_app(app)
+            uploads.init_app(app)  # or: Uploads(app)
             return app
 
-    An app may have several, each with a ``name`` of its own: ``Uploads(name="documents")`` reads the variables
-    ``DOCUMENTS_*`` instead of ``UPLOADS_*`` and serves ``/documents``. One object may be used for several apps.
+    The settings, such as ``UPLOADS_S3_BUCKET``, come from ``app.config``, the environment and ``.env``. An app may have
+    several objects: ``Uploads(name="documents")`` reads ``DOCUMENTS_*``, none of ``UPLOADS_*``, and serves
+    ``/documents``. One object may serve several apps.
 
-    The methods need an app context. A *reference* is any spelling of a path that a database may hold:
-    ``uploads/x.png``, ``uploads\\x.png``, ``/uploads/x.png``, a full URL, or ``None`` or ``""`` from an empty column.
-    The methods raise ``InvalidKey`` for any other text that cannot be the path of a file.
+    Everybody who knows the link of a file can see it, unless :meth:`authorize` registers a hook.
+
+    The methods need an app context. A *reference* is the path of a file in any form that a database may hold:
+    ``uploads/x.png``, ``uploads\\x.png``, ``/uploads/x.png``, a full URL, or the key alone, ``x.png``. For an empty
+    column it is ``None`` or ``""``. Text that cannot be a path, such as ``../x``, raises ``InvalidKey``.
+
+    Every method that uses the store raises ``BackendError`` if the store fails. ``BackendError`` and ``UploadRejected``
+    are HTTP exceptions: ``code`` is the status, and ``description`` is a sentence for the visitor. A missing file and
+    text that is not a path are ``BackendError`` too, with the code 404.
     """
 
     def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
+        """Create the object; with an ``app``, call :meth:`init_app`."""
         if not (name.isidentifier() and name.isascii()):
             raise ValueError(f"name is {name!r}. Use letters, digits and '_'; begin with a letter.")
         self.name = name
@@ -58,7 +68,9 @@ class Uploads:
         return f"<Uploads {self.name!r}>"
 
     def init_app(self, app: Flask) -> None:
-        """Read the settings, and add the views, the strict form parser and the command ``flask uploads`` to the app.
+        """Read the settings, and add two views, the form parser and the command ``flask uploads`` to the app.
+
+        The parser reads every multipart form of the app. It refuses forms that are incomplete, with the status 400.
 
         The endpoints are ``persistent_uploads.file`` (``GET /uploads/<path>``) and ``persistent_uploads.health``
         (``GET /uploads/_health``); those of ``Uploads(name="documents")`` begin with ``persistent_documents``. No
@@ -85,25 +97,25 @@ class Uploads:
         """Store the files of the current request: all of them, or none.
 
             paths = save_uploads("photo", folder="reports", allow="image/*", max_size="5MB")
-            report.photo = paths["photo"]  # a str: keep it in the database
+            report.photo = paths["photo"]  # a str, "uploads/reports/…": keep it in the database
 
-        ``fields``    the form field, or fields, whose files are stored; all fields by default
-        ``folder``    the first part of the keys: ``a-z``, ``0-9``, ``.``, ``_`` and ``-``, with ``/`` between folders
-        ``allow``     the allowed types, instead of those in ``UPLOADS_ALLOW``: ``"image/*"``, ``"application/pdf"``,
-                      ``".csv"``, or a list of these. ``image/*``, ``audio/*`` and ``video/*`` allow only types that the
-                      content proves; SVG needs ``".svg"``.
-        ``max_size``  the largest size of one file: a number of bytes, or a text such as ``"5MB"``; at most
-                      ``UPLOADS_MAX_SIZE``
-        ``name``      which ``Uploads`` of the app stores them; only the function ``save_uploads`` takes it
+        ``fields``    the form field, or several, whose files are stored. Default: all fields.
+        ``folder``    the folder of the new keys, such as ``"reports/2026"``: ``a-z``, ``0-9``, ``.``, ``_`` and ``-``
+        ``allow``     the types that are allowed, such as ``"image/*"``, ``"application/pdf"``, ``".csv"``, or a list of
+                      these. Default: ``UPLOADS_ALLOW``, or every type. ``image/*``, ``audio/*`` and ``video/*`` allow
+                      only types that the content proves. SVG is not one of them, so allow ``".svg"`` too.
+        ``max_size``  how large one file may be, in bytes or as ``"5MB"`` (5,000,000 bytes). Default:
+                      ``UPLOADS_MAX_SIZE``, or 100 MB. A value above that setting is a ``ValueError``.
+        ``name``      the name of the ``Uploads``. The method does not have this argument, only the function.
 
-        Returns a ``MultiDict`` like ``request.files``: ``paths["photo"]`` is the first file of the field, and
-        ``paths.getlist("photo")`` are all of them. Fields without a chosen file are left out. Each value is a
-        ``StoredFile``: a ``str`` with the attributes ``key``, ``filename``, ``content_type``, ``size``, ``sha256`` and
-        ``url``.
+        Returns a ``MultiDict`` like ``request.files``: ``paths["photo"]`` is the first file of a field, and
+        ``paths.getlist("photo")`` lists all of them. If no file was chosen, ``paths["photo"]`` answers 400, and
+        ``paths.get("photo")`` is ``None``. Each value is a ``StoredFile``: a ``str``, the path, which also has ``key``,
+        ``filename``, ``content_type``, ``size``, ``sha256`` and ``url`` until it goes to the database.
 
-        Returns when every file is stored durably. Raises ``UploadRejected`` (400, 413, 415) before it stores anything,
-        or ``BackendError`` (502, 503, 504, 507) after it has deleted what it had stored. The files of the request stay
-        open, at their start.
+        Returns after every file is stored safely. Raises ``UploadRejected`` (400, 413, 415) if a file is refused, and
+        ``BackendError`` (502, 503, 504, 507) if the store fails. Then no file of the call is kept; ``error.orphans``
+        names those that could not be deleted. The files in ``request.files`` can be read again afterwards.
         """
         settings = self._state.settings
         limits = Limits.of_call(settings, folder=folder, allow=allow, max_size=max_size)
@@ -119,11 +131,11 @@ class Uploads:
         allow: str | Sequence[str] | None = None,
         max_size: int | str | None = None,
     ) -> StoredFile:
-        """Store one file that the app has: bytes, an open binary file or a ``FileStorage``, from its start.
+        """Store one file: bytes, an open binary file, or a ``FileStorage``. The file is read from its start.
 
             path = uploads.save(pdf_bytes, filename="invoice.pdf", folder="invoices")
 
-        The key ends with ``filename`` in plain ASCII. The other arguments, the value that is returned and the errors
+        The new key is ``<folder>/<random>-<filename in plain ASCII>``. The other arguments, the result and the errors
         are those of :meth:`save_uploads`.
         """
         limits = Limits.of_call(self._state.settings, folder=folder, allow=allow, max_size=max_size)
@@ -157,9 +169,10 @@ class Uploads:
     # -- out
 
     def url(self, reference: str | None, *, external: bool = False) -> str:
-        """Return the app's own permanent link, ``/uploads/<key>``; ``""`` for an empty reference.
+        """Return the permanent link, ``/uploads/<key>``; ``""`` for an empty reference.
 
-        ``external`` adds scheme and host: those of the request, or ``SERVER_NAME`` outside of a request.
+        In templates, use ``upload_url(path)``. ``external`` adds scheme and host: those of the request, or
+        ``SERVER_NAME`` outside of a request.
         """
         if not reference:
             return ""
@@ -175,14 +188,16 @@ class Uploads:
     ) -> str:
         """Return a temporary link to the file itself; ``""`` for an empty reference. Never store it in the database.
 
-        ``expires``        seconds (1 to 604800) after which the link is invalid at the latest; it is valid for at least
-                           half of them, unless temporary credentials end sooner. Default: ``UPLOADS_URL_EXPIRES``.
+        ``expires``        when the link ends at the latest, in seconds from now (1 to 604800). It works for at least
+                           half of that time. Default: ``UPLOADS_URL_EXPIRES``, or 3600.
         ``download_name``  the name under which browsers save the file, instead of showing it
-        ``external``       add scheme and host if the link leads to the app itself; other links always have them
+        ``external``       make the link absolute, as in :meth:`url`. Links to other hosts always are.
 
-        Whoever has the link can read the file: the ``authorize`` hook is not called. Public links of Cloudinary,
-        ImageKit and ``UPLOADS_PUBLIC_URL`` do not expire. If the app itself sends the file, the link is the permanent
-        one with a signature, or without it if the app has no ``SECRET_KEY``.
+        Whoever has the link can read the file, without the ``authorize`` hook. Temporary credentials may end a link
+        sooner. Public links of Cloudinary, ImageKit and ``UPLOADS_PUBLIC_URL`` never end.
+
+        If the app itself sends the file, the link is the permanent one with a signature by the ``SECRET_KEY``. Without
+        a ``SECRET_KEY`` it has no signature: it does not end, and the hook decides.
         """
         if not reference:
             return ""
@@ -193,25 +208,28 @@ class Uploads:
         return links.direct(_app(), state, key, expires=seconds, download_name=download_name, external=external)
 
     def direct_urls(self, references: Iterable[Reference]) -> dict[Reference, str]:
-        """Return the direct url of each reference, so that a page of many pictures needs no redirects."""
+        """Return a dict of each reference and its :meth:`direct_url`, for pages with many pictures."""
         return {reference: self.direct_url(reference) for reference in references}
 
     def open(self, reference: str | None) -> IO[bytes]:
-        """Return the content as a binary stream, which the caller closes. Raises ``FileMissing``."""
+        """Return the content as a binary stream, which the caller closes. Raises ``FileMissing`` if it is gone."""
         if not reference:
             raise FileMissing("")
         return self._state.backend.open(self._key(reference))
 
     def stat(self, reference: str | None) -> Stat | None:
-        """Return the size (bytes) and the time of a file; ``None`` if the store has no such file."""
+        """Return a ``Stat``: ``key``, ``size`` (bytes), ``modified``, ``sha256``; ``None`` if there is no such file."""
         return self._state.backend.stat(self._key(reference)) if reference else None
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        """Yield every stored file whose key begins with ``prefix``, lazily and in no particular order."""
+        """Yield a ``Stat`` of every file whose key, without ``uploads/``, begins with ``prefix``, in any order."""
         return self._state.backend.entries(prefix)
 
     def delete(self, reference: str | None) -> None:
-        """Delete a file, or all files of a comma-joined or JSON list. Does nothing for files that are gone."""
+        """Delete the file. Does nothing if it is gone, or for an empty reference.
+
+        The reference may also be a text with several paths, joined by commas or as JSON: all of them are deleted.
+        """
         state = self._state
         for key in references.parse(reference, prefix=state.settings.prefix, url_prefix=state.settings.url_prefix):
             state.backend.delete(key)
@@ -225,8 +243,9 @@ class Uploads:
             def may_read(action, key):  # action is "read"
                 return key.startswith("public/") or current_user.is_authenticated
 
-        It is called before each view of a file and returns ``True`` or ``False``. A forbidden file answers 404, exactly
-        like a missing one. The function belongs to this object, for every app that uses it.
+        It is called for each request of a permanent link, and must return ``True`` or ``False``. A forbidden file
+        answers 404, exactly like a missing one. The hook guards the files of this object in all of its apps; a second
+        hook replaces it.
         """
         self._hooks.authorize = check
         return check
@@ -266,12 +285,12 @@ save_uploads.__doc__ = Uploads.save_uploads.__doc__
 
 
 def upload_url(reference: str | None, name: str = "uploads", *, external: bool = False) -> str:
-    """Return the app's own permanent link, ``/uploads/<key>``; ``""`` for an empty reference. A global in templates.
+    """Return the permanent link, ``/uploads/<key>``; ``""`` for an empty reference. Templates can call it.
 
         <img src="{{ upload_url(report.photo) }}">
 
-    ``name`` tells which ``Uploads`` of the app serves the file. ``external`` adds scheme and host. The link of a
-    reference that cannot be the path of a file answers 404, so that one bad row does not break the whole page.
+    ``name`` is the name of the ``Uploads``. ``external`` adds scheme and host. The link of a text that cannot be a path
+    answers 404, so that one bad row does not break a page.
     """
     installed = _installed(name)
     try:

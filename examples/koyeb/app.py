@@ -1,7 +1,7 @@
-"""Reports with a photo each. Files are kept where UPLOADS_… says, and rows in the database of DATABASE_URL.
+"""Reports with a photo each. The settings decide where photos are kept; DATABASE_URL names the database of the rows.
 
-Both must outlive the machine: a SQLite file on a disk that is wiped is as lost as the photos would be. So DATABASE_URL
-is a PostgreSQL or, with a persistent disk, a SQLite file on that disk; only in development it may be left out.
+Both must survive a deploy. A SQLite file on a disk that is wiped is lost like the photos would be. So set DATABASE_URL
+to a PostgreSQL database or, with a persistent disk, to a SQLite file on that disk. Leave it out in development only.
 """
 
 import os
@@ -57,12 +57,12 @@ class Report(Base):
     __tablename__ = "report"
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str]
-    photo: Mapped[str]  # the path that save_uploads gave: "uploads/reports/…"
+    photo: Mapped[str]  # the path that save_uploads returned: "uploads/reports/…"
 
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = 20_000_000  # the whole form; UPLOADS_MAX_SIZE bounds the photo in it
+    app.config["MAX_CONTENT_LENGTH"] = 20_000_000  # the whole form; UPLOADS_MAX_SIZE limits the photo in it
     uploads.init_app(app)
     engine = database()
 
@@ -84,33 +84,31 @@ def create_app() -> Flask:
             with Session(engine) as session, session.begin():
                 session.add(Report(title=title, photo=paths["photo"]))
         except SQLAlchemyError:
-            uploads.delete(paths["photo"])  # without a row, nobody would ever find it
+            uploads.delete(paths["photo"])  # no row names it
             raise
         return redirect("/", code=303)
 
     @app.errorhandler(HTTPException)
-    def say_it_in_words(error: HTTPException) -> Response:
-        words = error.description
-        if error.code is not None and error.code >= 500:  # what it says is for who runs the app, and in the log
-            words = "Your report could not be saved. Try again in a while."
+    def show_error(error: HTTPException) -> Response:
+        text = error.description
         if isinstance(error, RequestEntityTooLarge) and not isinstance(error, UploadRejected):
-            words = "This is too large: choose a smaller photo."  # Werkzeug's own, beyond MAX_CONTENT_LENGTH
-        answer = Response(render_template_string(PAGE, error=words), error.code, mimetype="text/html")
-        if "Retry-After" in (told := error.get_response().headers):
-            answer.headers["Retry-After"] = told["Retry-After"]
-        return answer
+            text = "This is too large. Choose a smaller photo."  # Werkzeug's own error, above MAX_CONTENT_LENGTH
+        response = Response(render_template_string(PAGE, error=text), error.code, mimetype="text/html")
+        if "Retry-After" in (headers := error.get_response().headers):
+            response.headers["Retry-After"] = headers["Retry-After"]
+        return response
 
     return app
 
 
 def database() -> Engine:
     url = os.environ.get("DATABASE_URL") or "sqlite:///reports.db"
-    for scheme in ("postgres://", "postgresql://"):  # as hosts write it; the driver is the one in requirements.txt
+    for scheme in ("postgres://", "postgresql://"):  # hosts write these; name the driver
         if url.startswith(scheme):
             url = url.replace(scheme, "postgresql+psycopg://", 1)
-    engine = create_engine(url, pool_pre_ping=True)  # a host closes connections that are idle for long
+    engine = create_engine(url, pool_pre_ping=True)  # hosts close idle connections
     try:
         Base.metadata.create_all(engine)
-    except DBAPIError:  # at the very first start another worker made the table between our look and our making
+    except DBAPIError:  # at the first start, another worker created the table after this one had looked for it
         Base.metadata.create_all(engine)
     return engine

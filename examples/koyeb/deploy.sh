@@ -1,13 +1,13 @@
 #!/bin/sh
-# Creates the app on Koyeb, once; after that each push to the branch is deployed. README.md says what must be there before.
+# Creates the app on Koyeb. Run it once: afterwards Koyeb deploys each push to the branch. Read README.md first.
 #
 #   REPOSITORY=github.com/you/reports UPLOADS_S3_BUCKET=my-bucket UPLOADS_S3_REGION=eu-central-1 ./deploy.sh s3
 #   REPOSITORY=github.com/you/reports ./deploy.sh cloudinary
 #   REPOSITORY=github.com/you/reports ./deploy.sh volume
 #
-# For Cloudflare R2, UPLOADS_S3_ENDPOINT_URL in place of the region. REGION is Koyeb's own, fra if it is not set.
+# For Cloudflare R2, set UPLOADS_S3_ENDPOINT_URL instead of the region. REGION is Koyeb's region; by default fra.
 #
-# KEY=@NAME is the value of Koyeb's secret NAME: no secret stands in this file.
+# KEY=@NAME is the value of Koyeb's secret NAME. This file contains no secret.
 set -eu
 repository=${REPOSITORY:?"set it to your repository, such as github.com/you/reports"}
 region=${REGION:-fra}
@@ -30,7 +30,7 @@ cloudinary)
     ;;
 volume)
     koyeb volumes create reports-data --region "$region" --size 1
-    # Photos and rows lie on the volume together. One instance alone may write to it.
+    # Photos and rows are on the same volume. Only one instance may write to it.
     set -- --volumes reports-data:/var/data --scale 1 \
         --env DATABASE_URL=sqlite:////var/data/reports.db --env UPLOADS_DIR=/var/data/uploads
     ;;
@@ -40,8 +40,9 @@ volume)
     ;;
 esac
 
-# The start command is in the Procfile. UPLOADS_REQUIRE_PERSISTENT: without the bucket, account or volume, files would go to
-# a disk that is wiped, so the app does not start. Its two workers take about 180 MB, which is much for the smaller types.
+# The start command is in the Procfile. Without the bucket, account or volume, photos would go to a disk that is wiped:
+# because of UPLOADS_REQUIRE_PERSISTENT, the app then does not start. Its two workers need about 180 MB of memory, which
+# is a lot for the smallest instance types.
 koyeb apps create reports
 koyeb services create web --app reports \
     --git "$repository" --git-branch main --git-builder buildpack \

@@ -1,4 +1,4 @@
-"""A form and a list. Run: flask --app app run; the backend is chosen by the environment."""
+"""A form and a list of pictures. Run it with: flask --app app run"""
 
 from flask import Flask, redirect, render_template_string
 from werkzeug.wrappers import Response
@@ -22,7 +22,7 @@ def create_app() -> Flask:
 
     @app.get("/")
     def index() -> str:
-        newest_first = sorted(uploads.backend.entries(), key=lambda entry: entry.modified, reverse=True)
+        newest_first = sorted(uploads.entries(), key=lambda entry: entry.modified, reverse=True)
         return render_template_string(PAGE, pictures=newest_first)
 
     @app.post("/")

@@ -1,4 +1,4 @@
-"""The same app after: the import, and ``Uploads(app)`` in place of the route and the function."""
+"""The same app with the extension: ``Uploads(app)`` and an import replace the route and the function."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""The old pattern: it works until the next deploy wipes the disk, and the database still says ``uploads/…``."""
+"""An app that calls ``file.save()``. When a deploy wipes the disk, its database still has the paths of lost files."""
 
 import os
 import sqlite3

@@ -307,9 +307,10 @@ def test_a_folder_without_permission_is_502_and_not_a_missing_file() -> None:
     script = """
         os.setuid(65534) if os.geteuid() == 0 else None
         answers = [attempt("new.png", b"x"), attempt("shut/a.png", b"x")]
-        for call in (backend.open, backend.stat, backend.delete):
+        calls = [lambda call=call: call("shut/a.png") for call in (backend.open, backend.stat, backend.delete)]
+        for call in (*calls, lambda: list(backend.entries("listed/"))):
             try:
-                answers.append(repr(call("shut/a.png")))
+                answers.append(repr(call()))
             except BackendError as error:
                 answers.append([type(error).__name__, error.code, str(error)])
         print(json.dumps(answers))
@@ -318,14 +319,17 @@ def test_a_folder_without_permission_is_502_and_not_a_missing_file() -> None:
         folder = Path(name)
         (folder / "shut").mkdir()
         (folder / "shut" / "a.png").write_bytes(b"x")
+        (folder / "listed").mkdir()
+        (folder / "listed" / "a.png").write_bytes(b"x")
         (folder / "shut").chmod(0o000)
+        (folder / "listed").chmod(0o444)  # its names can be read, but not the sizes of its files
         folder.chmod(0o555)
         try:
             answers = Disk.run(folder, script)
         finally:
-            folder.chmod(0o700)
-            (folder / "shut").chmod(0o700)
-    assert [answer[:2] for answer in answers] == [["BackendRefused", 502]] * 5
+            for each in (folder, folder / "shut", folder / "listed"):
+                each.chmod(0o700)
+    assert [answer[:2] for answer in answers] == [["BackendRefused", 502]] * 6
     assert "permission" in answers[0][2]
     assert name not in str(answers)
 

@@ -218,13 +218,19 @@ def test_for_another_uploads_its_own_folder_wins_over_a_shared_bucket(environ: d
             "IMAGEKIT_PRIVATE_KEY (for imagekit) and BUCKET_NAME (for s3)",
             "imagekit or s3",
         ),
+        (
+            {**BUCKET, **CLOUD, "UPLOADS_IMAGEKIT_PRIVATE_KEY": "k"},
+            "UPLOADS_CLOUDINARY_URL (for cloudinary) and UPLOADS_IMAGEKIT_PRIVATE_KEY (for imagekit) and "
+            "UPLOADS_S3_BUCKET (for s3)",
+            "cloudinary or imagekit or s3",
+        ),
     ],
 )
-def test_two_implied_backends_are_refused(environ: dict[str, str], found: str, names: str, tmp_path: Path) -> None:
+def test_several_implied_backends_are_refused(environ: dict[str, str], found: str, names: str, tmp_path: Path) -> None:
     assert problems_of(environ, tmp_path) == [
         Problem(
-            f"Two backends are configured at once, by {found}.",
-            f"Set UPLOADS_BACKEND to {names}, or remove the variables of the other.",
+            f"Several backends are configured at once, by {found}.",
+            f"Set UPLOADS_BACKEND to {names}, or remove the variables of the others.",
             "UPLOADS_BACKEND",
         )
     ]
@@ -260,6 +266,11 @@ def test_half_an_account_is_refused_with_the_name_of_what_is_missing(
 )
 def test_variables_that_do_not_show_an_intent_choose_nothing(environ: dict[str, str]) -> None:
     assert chosen(environ) == "local"
+
+
+def test_the_remedy_for_half_an_account_never_sets_a_native_variable_to_a_backend(tmp_path: Path) -> None:
+    *_, problem = problems_of({"UPLOADS_S3_REGION": "auto", "USE_S3": "maybe"}, tmp_path)
+    assert problem.remedy == "Set UPLOADS_S3_BUCKET too, or set UPLOADS_BACKEND=local."
 
 
 @pytest.mark.parametrize("source", [{"UPLOADS_BACKEND": "s3"}, {"USE_S3": "true"}])

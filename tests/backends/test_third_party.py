@@ -264,9 +264,9 @@ def test_an_unknown_variable_is_warned_about_with_the_nearest_setting(
 def test_two_implied_backends_are_refused_by_name(make_app: MakeApp) -> None:
     (problem,) = problems_of(make_app, S3_BUCKET_NAME="photos", SHELF_URL="memory://x")
     assert problem.message == (
-        "Two backends are configured at once, by S3_BUCKET_NAME (for s3) and SHELF_URL (for shelf)."
+        "Several backends are configured at once, by S3_BUCKET_NAME (for s3) and SHELF_URL (for shelf)."
     )
-    assert problem.remedy == "Set UPLOADS_BACKEND to s3 or shelf, or remove the variables of the other."
+    assert problem.remedy == "Set UPLOADS_BACKEND to s3 or shelf, or remove the variables of the others."
 
 
 @pytest.mark.usefixtures("_installed")
