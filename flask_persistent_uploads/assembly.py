@@ -1,4 +1,4 @@
-"""What ``init_app`` does: it reads the settings, makes the backend, logs where files are kept, and adds the routes.
+"""Does the work of ``init_app``: reads the settings, makes the backend, logs where files are kept, adds the routes.
 
 Nothing here makes a network connection.
 """
@@ -36,8 +36,8 @@ def assemble(app: Flask, uploads: str, hooks: Hooks, others: Iterable[State]) ->
     settings, problems = reading.settings, [*reading.problems]
     for unknown in config.unknown_settings(settings):
         logger.warning("%s", unknown)
-    host, wrong = _host(settings)
-    problems += [*wrong, *_shared_places(settings, others)]
+    host, host_problems = _host(settings)
+    problems += [*host_problems, *_url_prefix_problems(settings, others)]
     backend = None
     try:
         chosen = backends.choose(reading)
@@ -68,7 +68,7 @@ def _host(settings: Settings) -> tuple[Host, list[Problem]]:
         return platform.detect(os.environ), [*error.problems]
 
 
-def _shared_places(settings: Settings, others: Iterable[State]) -> list[Problem]:
+def _url_prefix_problems(settings: Settings, others: Iterable[State]) -> list[Problem]:
     """Return a problem if another ``Uploads`` of the app serves the same path."""
     variable = settings.variable("url_prefix")
     return [
@@ -89,7 +89,7 @@ def _not_persistent(settings: Settings, verdict: Verdict) -> Problem:
 
 
 def _log_start(monitor: StoreMonitor, verdict: Verdict) -> None:
-    """Log in one line where files are kept, and whether they survive if that is on a disk."""
+    """Log in one line where files are kept and, if that is on a disk, whether they survive."""
     name, backend = monitor.settings.uploads, monitor.backend
     place = printable(str(backend))
     if verdict.survives is False and backend.description.persists is not False:

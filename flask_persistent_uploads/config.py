@@ -1,8 +1,8 @@
-"""How settings are declared, and how they are read: from ``app.config``, the environment and ``.env``, once.
+"""Declares the settings, and reads them once: from ``app.config``, the environment and ``.env``.
 
-``app.config`` wins over the environment, which wins over ``.env``. But a name of the extension's own, such as
-``UPLOADS_S3_BUCKET``, wins over the native names that hosts and tutorials use, such as ``S3_BUCKET_NAME``, wherever
-either is set.
+``app.config`` wins over the environment, which wins over ``.env``. But the extension's own names, such as
+``UPLOADS_S3_BUCKET``, win over the native names that hosts and tutorials use, such as ``S3_BUCKET_NAME``, wherever
+they are set.
 
 The fields of :class:`Settings` are the settings that all backends share. Each backend declares its own settings, as
 :class:`Setting` objects in its :class:`~.backends.description.Description`.
@@ -22,7 +22,7 @@ from . import parsers
 from .errors import Problem
 from .parsers import Parser
 
-#: Seconds: S3 signs no URL for longer.
+#: Seconds. S3 signs no URL for longer.
 MAX_URL_EXPIRES = 604_800
 
 
@@ -31,9 +31,9 @@ class Setting:
     """The declaration of one setting. The name ``s3_bucket`` means the variable ``UPLOADS_S3_BUCKET``.
 
     :attr:`parse`   reads the value; raises ``ValueError`` with a phrase that completes "Set X to …"
-    :attr:`native`  other variables that are read, if need be each with a parser of its own
+    :attr:`native`  other variables that set it, if need be each with a parser of its own
     :attr:`help`    its text in the table of settings
-    :attr:`shared`  whether further ``Uploads`` of the app, such as ``Uploads(name="documents")``, read the native ones
+    :attr:`shared`  whether ``native`` also sets it for further ``Uploads``, such as ``Uploads(name="documents")``
     :attr:`strict`  whether it is a mistake to set it for a backend that does not use it
     """
 
@@ -48,6 +48,10 @@ class Setting:
     @property
     def native_parsers(self) -> Mapping[str, Parser]:
         return self.native if isinstance(self.native, Mapping) else dict.fromkeys(self.native, self.parse)
+
+    def native_for(self, uploads: str) -> Mapping[str, Parser]:
+        """Return the native variables that the ``Uploads`` of this name reads, each with its parser."""
+        return self.native_parsers if self.shared or uploads == "uploads" else {}
 
     def shown(self, raw: object) -> str:
         """Return a wrong value for a message, or "not valid" if it may hold a secret."""
@@ -71,10 +75,10 @@ class Settings:
 
     :attr:`uploads`     the name of the ``Uploads``
     :attr:`of_backends` the values of the settings that backends declare, by name; the default if one is not set
-    :attr:`sources`     for each setting that is set, even to a wrong value, the variable that it is set in
+    :attr:`sources`     for each setting that is set, even to a wrong value, the variable that sets it
     :attr:`origins`     for each of these, where the variable was found: ``app.config``, ``environment`` or ``.env``
-    :attr:`declared`    all settings that were looked for
-    :attr:`unknown`     variables, with their values, that begin like settings but are not declared
+    :attr:`declared`    the declarations of all settings
+    :attr:`unknown`     the variables that begin like settings but are not declared, with their values
     """
 
     backend: str | None = _common(
@@ -196,7 +200,7 @@ def read(
     declared: Iterable[Setting] = (),
     dotenv: str | None = None,
 ) -> tuple[Settings, list[Problem]]:
-    """Read the settings of the ``Uploads`` of this name, and return them with all mistakes in their values.
+    """Read the settings of the ``Uploads`` of this name. Return them and every mistake in their values.
 
     ``declared`` are the settings of the backends. ``dotenv`` is the path of a ``.env`` file; by default, the nearest
     one in the working directory or above it. ``os.environ`` is not changed.
@@ -234,8 +238,7 @@ def _read_dotenv(path: str | None) -> tuple[dict[str, str], list[Problem]]:
 
 def _find(row: Setting, uploads: str, layers: Mapping[str, Mapping[str, Any]]) -> _Found | None:
     """Return the value that wins for a setting; ``None`` if it is not set."""
-    native = row.native_parsers if row.shared or uploads == "uploads" else {}
-    for candidates in ({variable(uploads, row.name): row.parse}, native):
+    for candidates in ({variable(uploads, row.name): row.parse}, row.native_for(uploads)):
         for origin, layer in layers.items():
             for name, parse in candidates.items():
                 raw = layer.get(name)
@@ -261,7 +264,7 @@ def _unknown(uploads: str, rows: Iterable[str], layers: Mapping[str, Mapping[str
 
 
 def unknown_settings(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each variable that begins like a setting but is none, with the nearest name that is one."""
+    """Yield a problem for each variable that begins like a setting but is none, with the nearest name of a setting."""
     known = [variable(settings.uploads, row.name) for row in settings.declared]
     for name in settings.unknown:
         alike = [each for each in known if _similarity(settings.uploads, name, each) >= 0.5]
@@ -271,6 +274,6 @@ def unknown_settings(settings: Settings) -> Iterator[Problem]:
 
 
 def _similarity(uploads: str, one: str, other: str) -> float:
-    """Return from 0 to 1 how alike two variables are, apart from the prefix that they share."""
+    """Return how alike two variables are, from 0 to 1, apart from the prefix that they share."""
     start = len(variable(uploads, ""))
     return difflib.SequenceMatcher(None, one[start:], other[start:]).ratio()

@@ -68,8 +68,8 @@ BY_EXTENSION = {
     "zip": "application/zip",
 }
 
-#: The types that browsers show. Every other file is downloaded, as ``application/octet-stream``: SVG and HTML can hold
-#: scripts, which would run in the name of the site that serves them.
+#: The types that browsers may show. Files of all other types are downloaded, as ``application/octet-stream``: SVG and
+#: HTML can hold scripts, which would run in the origin of the site that serves them.
 INLINE = frozenset(
     {
         "image/jpeg",

@@ -40,19 +40,19 @@ class Uploads:
             uploads.init_app(app)  # or: Uploads(app)
             return app
 
-    The settings, such as ``UPLOADS_S3_BUCKET``, come from ``app.config``, the environment and ``.env``. An app may have
-    several objects: ``Uploads(name="documents")`` reads ``DOCUMENTS_*``, none of ``UPLOADS_*``, and serves
-    ``/documents``. One object may serve several apps.
+    Settings, such as ``UPLOADS_S3_BUCKET``, come from ``app.config``, the environment and ``.env``; the first of these
+    wins. An app may have several objects: ``Uploads(name="documents")`` reads ``DOCUMENTS_*``, not ``UPLOADS_*``, and
+    serves ``/documents``. One object may serve several apps.
 
     Everybody who knows the link of a file can see it, unless :meth:`authorize` registers a hook.
 
-    The methods need an app context. A *reference* is the path of a file in any form that a database may hold:
-    ``uploads/x.png``, ``uploads\\x.png``, ``/uploads/x.png``, a full URL, or the key alone, ``x.png``. For an empty
-    column it is ``None`` or ``""``. Text that cannot be a path, such as ``../x``, raises ``InvalidKey``.
+    The methods need an app context. A *reference* names a file in any form that a database may hold:
+    ``uploads/x.png``, ``uploads\\x.png``, ``/uploads/x.png``, a full URL, or the key alone, ``x.png``. ``None`` and
+    ``""``, as in an empty column, are empty references. Text that cannot be a path, such as ``../x``, raises
+    ``InvalidKey``.
 
-    Every method that uses the store raises ``BackendError`` if the store fails. ``BackendError`` and ``UploadRejected``
-    are HTTP exceptions: ``code`` is the status, and ``description`` is a sentence for the visitor. A missing file and
-    text that is not a path are ``BackendError`` too, with the code 404.
+    If the store fails, the methods raise ``BackendError``. ``FileMissing`` and ``InvalidKey`` derive from it. All
+    errors but ``ConfigError`` are HTTP exceptions: ``code`` is the status, ``description`` a sentence for the visitor.
     """
 
     def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
@@ -68,13 +68,12 @@ class Uploads:
         return f"<Uploads {self.name!r}>"
 
     def init_app(self, app: Flask) -> None:
-        """Read the settings, and add two views, the form parser and the command ``flask uploads`` to the app.
+        """Read the settings, and add the command ``flask uploads``, a form parser and two views to the app.
 
-        The parser reads every multipart form of the app. It refuses forms that are incomplete, with the status 400.
-
-        The endpoints are ``persistent_uploads.file`` (``GET /uploads/<path>``) and ``persistent_uploads.health``
-        (``GET /uploads/_health``); those of ``Uploads(name="documents")`` begin with ``persistent_documents``. No
-        network connection is made. Raises ``ConfigError`` with every mistake in the settings and its remedy.
+        The parser reads every multipart form of the app, and refuses truncated ones with 400. The views are
+        ``GET /uploads/<path>`` (endpoint ``persistent_uploads.file``) and ``GET /uploads/_health`` (endpoint
+        ``persistent_uploads.health``); for ``Uploads(name="documents")``, ``persistent_documents.file`` and so on. The
+        network is not used. Raises ``ConfigError``, which lists every wrong setting and what to do about it.
         """
         installed: dict[str, _Installed] = app.extensions.setdefault(_EXTENSION, {})
         if self.name in installed:
@@ -88,7 +87,7 @@ class Uploads:
 
     def save_uploads(
         self,
-        fields: str | Iterable[str] | None = (),
+        fields: str | Iterable[str] | None = None,
         *,
         folder: str = "",
         allow: str | Sequence[str] | None = None,
@@ -99,23 +98,24 @@ class Uploads:
             paths = save_uploads("photo", folder="reports", allow="image/*", max_size="5MB")
             report.photo = paths["photo"]  # a str, "uploads/reports/…": keep it in the database
 
-        ``fields``    the form field, or several, whose files are stored. Default: all fields.
-        ``folder``    the folder of the new keys, such as ``"reports/2026"``: ``a-z``, ``0-9``, ``.``, ``_`` and ``-``
-        ``allow``     the types that are allowed, such as ``"image/*"``, ``"application/pdf"``, ``".csv"``, or a list of
-                      these. Default: ``UPLOADS_ALLOW``, or every type. ``image/*``, ``audio/*`` and ``video/*`` allow
-                      only types that the content proves. SVG is not one of them, so allow ``".svg"`` too.
+        ``fields``    the name of a form field, or several names. Default: all fields.
+        ``folder``    the folder for new files, such as ``"reports/2026"``. Allowed: ``a-z 0-9 . _ - /``
+        ``allow``     the types that are allowed: ``"image/*"``, ``"application/pdf"``, ``".csv"``, or a list of these.
+                      Default: ``UPLOADS_ALLOW``, or every type. ``image/*``, ``audio/*`` and ``video/*`` check the
+                      content, which is not possible for SVG: add ``".svg"`` for it.
         ``max_size``  how large one file may be, in bytes or as ``"5MB"`` (5,000,000 bytes). Default:
-                      ``UPLOADS_MAX_SIZE``, or 100 MB. A value above that setting is a ``ValueError``.
-        ``name``      the name of the ``Uploads``. The method does not have this argument, only the function.
+                      ``UPLOADS_MAX_SIZE``, or 100 MB. A value above that default raises ``ValueError``.
+        ``name``      the name of the ``Uploads``, for the function ``save_uploads``. The method has no such argument.
 
-        Returns a ``MultiDict`` like ``request.files``: ``paths["photo"]`` is the first file of a field, and
-        ``paths.getlist("photo")`` lists all of them. If no file was chosen, ``paths["photo"]`` answers 400, and
-        ``paths.get("photo")`` is ``None``. Each value is a ``StoredFile``: a ``str``, the path, which also has ``key``,
-        ``filename``, ``content_type``, ``size``, ``sha256`` and ``url`` until it goes to the database.
+        Returns a ``MultiDict`` of paths, with the keys of ``request.files``: ``paths["photo"]`` is the first file of a
+        field, and ``paths.getlist("photo")`` lists all of them. If no file was chosen, ``paths["photo"]`` raises a 400
+        error, and ``paths.get("photo")`` is ``None``. Each value is a ``StoredFile``: the path as a ``str``, with the
+        attributes ``key``, ``filename``, ``content_type``, ``size``, ``sha256`` and ``url``, which no database keeps.
 
         Returns after every file is stored safely. Raises ``UploadRejected`` (400, 413, 415) if a file is refused, and
-        ``BackendError`` (502, 503, 504, 507) if the store fails. Then no file of the call is kept; ``error.orphans``
-        names those that could not be deleted. The files in ``request.files`` can be read again afterwards.
+        ``BackendError`` (502, 503, 504, 507) if the store fails. In both cases the stored files are deleted;
+        ``error.orphans`` of a ``BackendError`` names those that could not be. The files in ``request.files`` can be
+        read again afterwards.
         """
         settings = self._state.settings
         limits = Limits.of_call(settings, folder=folder, allow=allow, max_size=max_size)
@@ -131,12 +131,12 @@ class Uploads:
         allow: str | Sequence[str] | None = None,
         max_size: int | str | None = None,
     ) -> StoredFile:
-        """Store one file: bytes, an open binary file, or a ``FileStorage``. The file is read from its start.
+        """Store one file, from its start: bytes, an open binary file, or a ``FileStorage``.
 
             path = uploads.save(pdf_bytes, filename="invoice.pdf", folder="invoices")
 
-        The new key is ``<folder>/<random>-<filename in plain ASCII>``. The other arguments, the result and the errors
-        are those of :meth:`save_uploads`.
+        Returns one ``StoredFile``. Its key is ``<folder>/<random>-<filename in plain ASCII>``. The other arguments and
+        the errors are those of :meth:`save_uploads`.
         """
         limits = Limits.of_call(self._state.settings, folder=folder, allow=allow, max_size=max_size)
         with incoming.seekable(file, filename, limits.max_size) as found:
@@ -188,16 +188,17 @@ class Uploads:
     ) -> str:
         """Return a temporary link to the file itself; ``""`` for an empty reference. Never store it in the database.
 
-        ``expires``        when the link ends at the latest, in seconds from now (1 to 604800). It works for at least
-                           half of that time. Default: ``UPLOADS_URL_EXPIRES``, or 3600.
+        ``expires``        for how many seconds the link works at most (1 to 604800); it works for half of them at
+                           least. Default: ``UPLOADS_URL_EXPIRES``, or 3600.
         ``download_name``  the name under which browsers save the file, instead of showing it
-        ``external``       make the link absolute, as in :meth:`url`. Links to other hosts always are.
+        ``external``       make the link absolute, as in :meth:`url`. Links to other hosts are absolute already.
 
-        Whoever has the link can read the file, without the ``authorize`` hook. Temporary credentials may end a link
-        sooner. Public links of Cloudinary, ImageKit and ``UPLOADS_PUBLIC_URL`` never end.
+        Anyone with the link can read the file; the ``authorize`` hook is not called. Temporary credentials of the
+        service may end the link sooner. Some links never end: those of public files in Cloudinary and ImageKit, and
+        those to ``UPLOADS_PUBLIC_URL``.
 
-        If the app itself sends the file, the link is the permanent one with a signature by the ``SECRET_KEY``. Without
-        a ``SECRET_KEY`` it has no signature: it does not end, and the hook decides.
+        If the app itself sends the file, as from a disk, the link is the permanent one, signed with the ``SECRET_KEY``.
+        Without a ``SECRET_KEY`` it is the permanent link itself, and the hook decides.
         """
         if not reference:
             return ""
@@ -222,13 +223,13 @@ class Uploads:
         return self._state.backend.stat(self._key(reference)) if reference else None
 
     def entries(self, prefix: str = "") -> Iterator[Stat]:
-        """Yield a ``Stat`` of every file whose key, without ``uploads/``, begins with ``prefix``, in any order."""
+        """Yield a ``Stat`` of every file whose key begins with ``prefix``, in any order. Keys lack ``uploads/``."""
         return self._state.backend.entries(prefix)
 
     def delete(self, reference: str | None) -> None:
         """Delete the file. Does nothing if it is gone, or for an empty reference.
 
-        The reference may also be a text with several paths, joined by commas or as JSON: all of them are deleted.
+        A text with several paths, separated by commas or as a JSON list, deletes all of them.
         """
         state = self._state
         for key in references.parse(reference, prefix=state.settings.prefix, url_prefix=state.settings.url_prefix):
@@ -240,12 +241,12 @@ class Uploads:
         """Register the function that decides who may see a file. A decorator.
 
             @uploads.authorize
-            def may_read(action, key):  # action is "read"
+            def may_read(action, key):  # action is always "read"
                 return key.startswith("public/") or current_user.is_authenticated
 
         It is called for each request of a permanent link, and must return ``True`` or ``False``. A forbidden file
-        answers 404, exactly like a missing one. The hook guards the files of this object in all of its apps; a second
-        hook replaces it.
+        answers 404, exactly like a missing one. It guards the files of this object in all of its apps. A second hook
+        replaces the first.
         """
         self._hooks.authorize = check
         return check
@@ -271,7 +272,7 @@ class _Installed:
 
 
 def save_uploads(
-    fields: str | Iterable[str] | None = (),
+    fields: str | Iterable[str] | None = None,
     *,
     folder: str = "",
     allow: str | Sequence[str] | None = None,

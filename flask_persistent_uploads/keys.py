@@ -1,4 +1,4 @@
-"""Keys: which text is a key, and how new keys are made.
+"""Checks keys and makes new ones.
 
 A key is a file's address in a backend. It is the same on every backend and never changes. New keys are plain ASCII.
 Older keys of any spelling that :func:`check` accepts stay valid, because databases hold them.
@@ -68,13 +68,14 @@ def new(filename: str, *, folder: str = "", extension: str = "", prefix: str = "
     """Return a new key that nobody can guess: ``<folder>/<32 hex digits>-<slug of the filename>.<extension>``.
 
     It consists of ``a-z``, ``0-9``, ``.``, ``_``, ``-`` and ``/`` and has at most 200 characters, 40 of them for the
-    slug. Raises ``InvalidKey`` if ``folder`` has other characters or more than 100, and if it begins with ``prefix``,
-    with which every path begins already.
+    slug. Raises ``InvalidKey`` if ``folder`` has other characters or more than 100 of them, if a folder does not begin
+    with ``a-z`` or ``0-9``, and if ``folder`` begins with ``prefix``, because every path begins with that already.
     """
     if folder and (not _FOLDER.fullmatch(folder) or len(folder) > 100 or f"{folder}/".startswith(f"{prefix}/")):
         raise InvalidKey(
             f"{folder!r} is not a folder for new files.",
-            remedy=f"Use a-z, 0-9, '.', '_', '-' and '/', at most 100 characters, and do not begin with {prefix!r}.",
+            remedy="Use a-z, 0-9, '.', '_', '-' and '/', at most 100 characters. "
+            f"Begin each folder with a-z or 0-9, and leave out {prefix!r} at the start.",
         )
     stem, _, suffix = filename.rpartition(".")
     suffix = extension or (suffix.lower() if stem else "")

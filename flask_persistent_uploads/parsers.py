@@ -34,7 +34,7 @@ class Secret:
         return "Secret('…')"
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret cannot be pickled")
+        raise TypeError("A Secret cannot be pickled.")
 
 
 def text(raw: object) -> str:
@@ -46,7 +46,7 @@ def secret(raw: object) -> Secret:
 
 
 def size(raw: object) -> int:
-    """Read bytes: a whole number, or one with a unit such as ``10MB`` (10 000 000), ``500kB`` or ``16MiB`` (2**24)."""
+    """Read a size in bytes: a number, or one with a unit, such as ``10MB`` (10,000,000), ``500kB`` or ``16MiB``."""
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmg]i?)?b?", text(raw).lower())
     value = int(float(found[1]) * _UNITS[found[2] or ""]) if found else 0
     if value < 1:
@@ -80,12 +80,12 @@ def web_address(raw: object) -> str:
     address = re.sub(r"\s", " ", str(raw)).strip().rstrip("/")
     try:
         parts = urlsplit(address)
-        port_is_a_number = parts.port != 0
+        port_is_valid = parts.port != 0  # raises ValueError if the port is not a number
     except ValueError:
         raise ValueError("a URL such as https://files.example.com") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL without user and password, which have variables of their own")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_a_number or " " in address:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or " " in address:
         raise ValueError("a URL that begins with https:// or http://, such as https://files.example.com")
     if parts.query or parts.fragment:
         raise ValueError("a URL without '?' and '#'")
@@ -95,7 +95,7 @@ def web_address(raw: object) -> str:
 
 
 def matching(pattern: str, expected: str) -> Parser:
-    """Return a parser for text that a regular expression matches as a whole; ``expected`` is the phrase if not."""
+    """Return a parser for text that ``pattern`` matches as a whole; ``expected`` is the phrase of its error."""
 
     def parse(raw: object) -> str:
         if not re.fullmatch(pattern, text(raw)):

@@ -1,4 +1,4 @@
-"""References: the spellings of a path that a database or a URL may hold, and the keys that they name."""
+"""Reads references, the spellings of a path that a database or a URL may hold, and returns the keys that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values and problems are written for people, and how times and JSON from outside are read."""
+"""Writes values and problems for people, and reads times and JSON from outside."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parse_json(text: str | bytes) -> Any:
 def wrap(text: str, width: int, *, indent: str = "", hanging: str = "") -> list[str]:
     """Break text into lines for a terminal, at spaces only, so that names and URLs can be copied.
 
-    Unprintable characters are escaped: names and answers from outside may hold control sequences.
+    Unprintable characters are escaped: names and responses from outside may hold control sequences.
     """
     return textwrap.wrap(
         printable(text),

@@ -160,10 +160,10 @@ def test_two_backends_by_names_of_their_own_are_refused(make_app: MakeApp) -> No
         Uploads(app, name="documents")
     (problem,) = caught.value.problems
     assert problem.message == (
-        "Two backends are configured at once, by DOCUMENTS_CLOUDINARY_URL (for cloudinary) and DOCUMENTS_S3_BUCKET "
+        "Several backends are configured at once, by DOCUMENTS_CLOUDINARY_URL (for cloudinary) and DOCUMENTS_S3_BUCKET "
         "(for s3)."
     )
-    assert problem.remedy == "Set DOCUMENTS_BACKEND to cloudinary or s3, or remove the variables of the other."
+    assert problem.remedy == "Set DOCUMENTS_BACKEND to cloudinary or s3, or remove the variables of the others."
 
 
 def test_for_the_first_uploads_a_bucket_wins_over_a_folder(make_app: MakeApp, tmp_path: Path) -> None:

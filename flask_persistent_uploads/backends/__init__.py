@@ -1,4 +1,4 @@
-"""Where files are kept. This module reads the settings of every backend, chooses one, and constructs it."""
+"""Keeps files. This module reads the settings of every backend, chooses a backend, and constructs it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DEFAULT = "local"
 class Reading:
     """The settings of one ``Uploads``, the mistakes in them, and the backends that they can choose from.
 
-    :attr:`known`  the backends of this package by name, and those that other packages register
-    :attr:`named`  the backend of another package that ``UPLOADS_BACKEND`` names, if it does
+    :attr:`known`  the backends of this package, and those that other packages register, by name
+    :attr:`named`  the backend of another package, if ``UPLOADS_BACKEND`` names one
     """
 
     settings: Settings
@@ -58,9 +58,9 @@ def read_settings(
 
 
 def choose(reading: Reading) -> type[Backend]:
-    """Return the backend that is named, or the one that other settings imply, or else ``local``.
+    """Return the backend that the settings name; if they name none, the one that they imply; by default ``local``.
 
-    Raises ``ConfigError`` if several are implied, or if one was meant but a setting that it needs is missing.
+    Raises ``ConfigError`` if they imply several, or if one was meant but a setting that it needs is missing.
     """
     settings = reading.settings
     if reading.named is not None:
@@ -73,10 +73,10 @@ def choose(reading: Reading) -> type[Backend]:
     variable = config.variable(settings.uploads, "backend")
     if len(implied) > 1:
         found = " and ".join(f"{source} (for {name})" for name, source in implied.items())
-        remedy = f"Set {variable} to {' or '.join(implied)}, or remove the variables of the other."
-        raise ConfigError(Problem(f"Two backends are configured at once, by {found}.", remedy, variable))
+        remedy = f"Set {variable} to {' or '.join(implied)}, or remove the variables of the others."
+        raise ConfigError(Problem(f"Several backends are configured at once, by {found}.", remedy, variable))
     if not implied:
-        _refuse_half_an_account(settings, reading.known)
+        _refuse_incomplete_account(settings, reading.known)
     return reading.known[next(iter(implied), DEFAULT)]
 
 
@@ -97,7 +97,7 @@ def build(backend: type[Backend], settings: Settings, *, environ: Mapping[str, s
 
 
 def missing_sdk(backend: type[Backend]) -> list[Problem]:
-    """Return what to install for a backend; an empty list if nothing is missing."""
+    """Return a problem if the SDK of a backend is not installed."""
     sdk, install = backend.description.sdk, backend.description.install
     if sdk is None or _is_installed(sdk):
         return []
@@ -108,12 +108,12 @@ def missing_sdk(backend: type[Backend]) -> list[Problem]:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
+    except ModuleNotFoundError:  # raised if the package around the module is not installed
         return False
 
 
 def _load_named(settings: Settings) -> tuple[type[Backend] | None, list[Problem]]:
-    """Load the backend of another package that ``UPLOADS_BACKEND`` names, if it does; or return why that fails."""
+    """Load the backend of another package, if ``UPLOADS_BACKEND`` names one. If that fails, return the problem."""
     name, variable = settings.backend, settings.variable("backend")
     builtin = [backend.name for backend in BUILTIN_BACKENDS]
     if name is None or name.lower() in builtin:
@@ -128,8 +128,8 @@ def _load_named(settings: Settings) -> tuple[type[Backend] | None, list[Problem]
 def _implied(settings: Settings, known: Mapping[str, type[Backend]]) -> dict[str, str]:
     """Return the backends that settings imply, each with the variable that implies it.
 
-    The extension's own names win over native ones. For a further ``Uploads``, so does a folder of its own, because the
-    native names are those of the first one too.
+    The extension's own names win over native ones. For a further ``Uploads``, a folder of its own does too, because its
+    native names are also those of the first one.
     """
 
     def implied_by(counts: Callable[[str], bool]) -> dict[str, str]:
@@ -144,31 +144,31 @@ def _implied(settings: Settings, known: Mapping[str, type[Backend]]) -> dict[str
 
 
 def _own_names_win(settings: Settings, known: Mapping[str, type[Backend]]) -> bool:
-    """Return whether names of its own choose the backend of a further ``Uploads``, although ``USE_S3`` names one."""
-    signs = ["dir", *(sign for backend in known.values() for sign in backend.description.implied_by)]
-    return settings.uploads != "uploads" and not settings.is_own("backend") and any(map(settings.is_own, signs))
+    """Return whether a further ``Uploads`` ignores ``USE_S3``, because its own variables imply a backend."""
+    names = ["dir", *(name for backend in known.values() for name in backend.description.implied_by)]
+    return settings.uploads != "uploads" and not settings.is_own("backend") and any(map(settings.is_own, names))
 
 
-def _refuse_half_an_account(settings: Settings, known: Mapping[str, type[Backend]]) -> None:
-    """Raise ``ConfigError`` if a service was meant, but a variable is missing that would choose it.
+def _refuse_incomplete_account(settings: Settings, known: Mapping[str, type[Backend]]) -> None:
+    """Raise ``ConfigError`` if a service was meant, but a variable that would choose it is missing.
 
-    Otherwise its files would end up on a disk, which may be wiped. Native variables count only for the first
-    ``Uploads``, and only if no folder is set; those that some hosts set for every app never count.
+    Otherwise the files would be stored on a disk, which may be wiped. Native variables count only for the first
+    ``Uploads``, only if no folder is set, and only if ``suggested_by`` lists them: some hosts set others for every app.
     """
     native_counts = settings.uploads == "uploads" and not settings.is_set("dir")
     for backend in known.values():
-        signs = backend.description.suggested_by
-        lacking = next((name for name in backend.description.needs if not settings.is_set(name)), None)
+        suggested_by = backend.description.suggested_by
+        absent = next((name for name in backend.description.needs if not settings.is_set(name)), None)
         for name, source in settings.sources.items():
-            suggests = name in signs if settings.is_own(name) else native_counts and source in signs
-            if suggests and lacking is not None:
-                needed = config.variable(settings.uploads, lacking)
-                remedy = f"Set {needed} too, or set {settings.variable('backend')}={DEFAULT}."
+            suggests = name in suggested_by if settings.is_own(name) else native_counts and source in suggested_by
+            if suggests and absent is not None:
+                needed = config.variable(settings.uploads, absent)
+                remedy = f"Set {needed} too, or set {config.variable(settings.uploads, 'backend')}={DEFAULT}."
                 raise ConfigError(Problem(f"{source} is set, but {needed} is not.", remedy, needed))
 
 
 def _unused(backend: type[Backend], settings: Settings) -> list[Problem]:
-    """Return a problem for each strict setting that is set although this backend does not use it."""
+    """Return a problem for each strict setting that is set, although this backend does not use it."""
     used = {row.name for row in backend.settings()}
     strict = {row.name for row in settings.declared if row.strict and settings.is_set(row.name)}
     variables = sorted(settings.variable(name) for name in strict - used)

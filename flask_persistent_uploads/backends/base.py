@@ -2,7 +2,7 @@
 
 ``None`` means "not there". An exception means "broken": a refusal or an outage is never reported as a missing file.
 A backend translates the errors of its service or SDK into :mod:`flask_persistent_uploads.errors`, in its own module.
-``flask_persistent_uploads.testing.BackendContract`` is this page as tests.
+``flask_persistent_uploads.testing.BackendContract`` has the tests of this contract.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from types import MappingProxyType
 from typing import IO, ClassVar
 
 from ..config import Setting, Settings
-from ..errors import ConfigError
 from ..stored import Stat
-from .description import Description, arguments, missing, plain
+from .description import Description, arguments, plain, require
 
 
 class Backend(ABC):
@@ -32,13 +31,13 @@ class Backend(ABC):
     #: The backend's settings, its SDK, and whether its files persist.
     description: ClassVar[Description] = Description()
 
-    #: How many files of one request are saved at the same time. More than 1 pays off if saving is mostly waiting.
+    #: How many files of one request are saved in parallel. More than 1 helps if saving mostly waits for a service.
     parallel: ClassVar[int] = 1
 
     #: Whether direct urls may be public: such a url opens the file for everybody, and does not expire.
     permanent_urls: bool = False
 
-    #: For each argument of the constructor, the variable that sets it. The remedies in messages use these names.
+    #: For each argument of the constructor, the variable that sets it. Messages use these names.
     variables: Mapping[str, str] = MappingProxyType({})
 
     def __str__(self) -> str:
@@ -93,11 +92,17 @@ class Backend(ABC):
         return None
 
     def valid_until(self) -> float | None:
-        """Return when the credentials expire (Unix seconds), and with them every url that they sign, if they do."""
+        """Return the time (Unix seconds) when the credentials expire, and with them every url that they sign.
+
+        Return ``None`` if they do not expire.
+        """
         return None
 
     def filesystem_path(self, key: str) -> Path | None:
-        """Return the file's path on this machine, whether or not the file exists, if this backend uses the disk."""
+        """Return the file's path on this machine, whether or not the file exists.
+
+        Return ``None`` if this backend does not keep files on the disk.
+        """
         return None
 
     # -- how settings make a backend
@@ -117,15 +122,13 @@ class Backend(ABC):
         """Construct the backend, without using the network or importing an SDK.
 
         By default, every setting of the backend that has a value becomes an argument of the constructor. Raise
-        ``ConfigError`` with every problem that is found.
+        ``ConfigError`` with every problem.
         """
         names, has_no_default = [row.name for row in cls.settings()], arguments(cls)
         needed = [name for name in names if name in cls.description.needs or has_no_default.get(cls.argument(name))]
-        problems = missing(settings, needed)
-        if problems or any(settings[name] is None for name in needed):  # a wrong value was reported when it was read
-            raise ConfigError(problems)
+        require(settings, needed)
         return cls(**{cls.argument(name): plain(settings[name]) for name in names if settings[name] is not None})
 
     def variable(self, argument: str) -> str:
-        """Return the name of an argument of the constructor for a message: its variable, if there is one."""
+        """Return what a message calls an argument of the constructor: its variable, or its own name if it has none."""
         return self.variables.get(argument, argument)

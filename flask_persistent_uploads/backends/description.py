@@ -1,15 +1,15 @@
-"""What each kind of backend declares about itself, and how the settings that it declares are read."""
+"""The record that each kind of backend declares about itself, and helpers that read the settings in it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .. import config, parsers
 from ..config import Setting, Settings
-from ..errors import Problem
+from ..errors import ConfigError, Problem
 from ..parsers import Secret
 
 
@@ -24,7 +24,7 @@ class Description:
     :attr:`needs`          the settings that it cannot work without
     :attr:`sdk`            the module that it imports, if it imports an optional one
     :attr:`install`        the argument of ``pip install`` that provides the SDK; by default, the SDK's name
-    :attr:`persists`       ``True`` if its files outlive the machine, ``False`` if they end with the process, ``None``
+    :attr:`persists`       ``True`` if its files outlive the machine, ``False`` if they end with the process; ``None``
                            if that depends on the disk of :meth:`Backend.filesystem_path`, or is not known
     :attr:`private_links`  the setting that decides whether its direct urls are public and permanent, if there is one
     """
@@ -39,7 +39,7 @@ class Description:
     private_links: str | None = None
 
 
-#: A setting that several backends declare.
+#: The setting of all backends that can link to a public address.
 PUBLIC_URL = Setting(
     "public_url",
     parsers.web_address,
@@ -59,23 +59,24 @@ def arguments(backend: type) -> Mapping[str, bool]:
     return {each.name: each.default is each.empty for each in parameters if each.kind in by_name}
 
 
-def missing(settings: Settings, names: Iterable[str]) -> list[Problem]:
-    """Return a problem for each of these settings that is not set.
+def require(settings: Settings, names: Collection[str], more: Iterable[Problem] = ()) -> None:
+    """Raise ``ConfigError`` if one of these settings has no value, or if there are ``more`` problems.
 
-    A setting with a wrong value is not among them: that was reported when it was read.
+    It has a problem for each setting that is not set, but none for a wrong value: that was reported when it was read.
     """
     declared = {row.name: row for row in settings.declared}
-    return [_missing(settings, declared[name]) for name in names if not settings.is_set(name)]
+    problems = [*(_missing(settings, declared[name]) for name in names if not settings.is_set(name)), *more]
+    if problems or any(settings[name] is None for name in names):
+        raise ConfigError(problems)
 
 
 def _missing(settings: Settings, row: Setting) -> Problem:
-    own = config.variable(settings.uploads, row.name)
-    native = row.native_parsers if row.shared or settings.uploads == "uploads" else {}
+    own, native = config.variable(settings.uploads, row.name), row.native_for(settings.uploads)
     others = f" (or {', '.join(native)})" if native else ""
     local = f"{config.variable(settings.uploads, 'backend')}=local"
     return Problem(f"{own}{others} is not set.", f"Set it, or set {local}.", own)
 
 
 def plain(value: Any) -> Any:
-    """Return the value of a setting as a constructor takes it: a secret as its text."""
+    """Return the value of a setting as a constructor takes it: the text of a secret, any other value unchanged."""
     return value.reveal() if isinstance(value, Secret) else value

@@ -1,6 +1,6 @@
-"""Downloads of files from the address at which a service delivers them.
+"""Downloads files from the address at which a service delivers them.
 
-No error and no log line repeats the URL: it is signed, and opens the file for anybody who reads it.
+No error and no log line repeats the URL. It is signed, and opens the file for everybody who reads it.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ def download(
     stat: Callable[[str], Stat | None],
     refused: Callable[[int], BackendRefused],
 ) -> IO[bytes]:
-    """Return the file behind a signed URL as a stream at its start.
+    """Return the file at a signed URL as a stream at its start.
 
-    ``timeout`` is in seconds, for the head of the answer and then for each read. Raises ``FileMissing`` if the answer
-    is 404 and ``stat`` does not find the file either. ``refused`` makes the error for any other refusal from its HTTP
-    status; 404 then means that the file is stored, but not delivered at this address.
+    ``timeout`` is in seconds, for the headers of the response and then for each read. Raises ``FileMissing`` if the
+    status is 404 and ``stat`` does not find the file either. ``refused`` makes the error for any other refusal from its
+    HTTP status; for it, 404 means that the file is stored, but not delivered at this address.
     """
     with _translated(key):
-        answer = remote.call_with_deadline(timeout, lambda: _follow(url, timeout), key)
-    if answer.status == 200:
-        return io.BufferedReader(remote.Download(answer, lambda: _translated(key)), remote.PIECE)
-    answer.close()
-    if answer.status >= 500 or answer.status in {420, 429}:
-        wait = answer.headers.get("Retry-After", "")
-        raise remote.unavailable(key, status=answer.status, retry_after=int(wait) if wait.isdecimal() else 5)
-    if answer.status == 404 and stat(key) is None:
+        response = remote.call_with_deadline(timeout, lambda: _follow(url, timeout), key)
+    if response.status == 200:
+        return io.BufferedReader(remote.Download(response, lambda: _translated(key)), remote.PIECE)
+    response.close()
+    if response.status >= 500 or response.status in {420, 429}:
+        wait = response.headers.get("Retry-After", "")
+        raise remote.unavailable(key, status=response.status, retry_after=int(wait) if wait.isdecimal() else 5)
+    if response.status == 404 and stat(key) is None:
         raise FileMissing(key)
-    raise refused(answer.status)
+    raise refused(response.status)
 
 
 def _follow(url: str, timeout: float) -> urllib3.BaseHTTPResponse:
-    """Return the answer at the end of a few redirects."""
+    """Return the response at the end of a few redirects."""
     from urllib3.exceptions import HTTPError, ProtocolError
 
     for _ in range(_MAX_REDIRECTS + 1):
         try:
-            answer = _get(url, timeout)
-        except ProtocolError:  # the service had closed a connection that was kept open
-            answer = _get(url, timeout)
-        location = answer.get_redirect_location()
+            response = _get(url, timeout)
+        except ProtocolError:  # the service had closed a connection that urllib3 kept open
+            response = _get(url, timeout)
+        location = response.get_redirect_location()
         if not location:
-            return answer
-        answer.close()
+            return response
+        response.close()
         try:
             url = urljoin(url, location)
         except ValueError:

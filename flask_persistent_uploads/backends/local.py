@@ -38,9 +38,9 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 class LocalBackend(Backend):
     """Keeps files below ``directory``, an absolute path. The folder is created with the first file.
 
-    The rule of this module: a file is accessed only through the descriptor of its folder, and only :meth:`_folder`
-    opens folders. It follows no symbolic link below ``directory``, which may be a link itself. An attacker who
-    replaces a folder by a link during an operation gains nothing.
+    The rule of this module: a file is accessed only through the descriptor of its folder, which :meth:`_folder` opens.
+    It follows no symbolic link below ``directory``, which may be a link itself. An attacker who replaces a folder by a
+    link during an operation gains nothing. Only :meth:`entries` uses paths: it reads no content.
     """
 
     name = "local"
@@ -66,7 +66,7 @@ class LocalBackend(Backend):
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_absolute():
-            raise ValueError("the directory of a LocalBackend must be absolute")
+            raise ValueError("directory is a relative path. Use an absolute path.")
         self.directory = directory
 
     @classmethod
@@ -122,7 +122,7 @@ class LocalBackend(Backend):
         return self._walk(self.directory, "", prefix)
 
     def _walk(self, folder: Path, start: str, prefix: str) -> Iterator[Stat]:
-        """Yield the files below a folder whose keys, which all begin with ``start``, begin with ``prefix`` too."""
+        """Yield the files below ``folder`` whose keys begin with ``prefix``. All keys below it begin with ``start``."""
         found: list[os.DirEntry[str]] = []
         gone = contextlib.suppress(FileNotFoundError)
         with self._errors(start, missing=self._no_folder), gone, os.scandir(folder) as scan:
@@ -132,12 +132,12 @@ class LocalBackend(Backend):
             if entry.is_dir(follow_symlinks=False) and (prefix.startswith(f"{key}/") or f"{key}/".startswith(prefix)):
                 yield from self._walk(folder / entry.name, f"{key}/", prefix)
             elif key.startswith(prefix) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):  # deleted in the meantime
+                with contextlib.suppress(FileMissing), self._errors(key):  # deleted in the meantime
                     yield _stat(key, entry.stat(follow_symlinks=False))
 
     @contextlib.contextmanager
     def _folder(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Open the folder of a key; yield its descriptor and the file's name in it. ``make`` creates the folder."""
+        """Open the folder of a key. Yield its descriptor and the file's name in it. ``make`` creates the folder."""
         *parents, name = keys.check(key).split("/")
         if make:
             _make_root(self.directory)
@@ -157,7 +157,7 @@ class LocalBackend(Backend):
 
     @contextlib.contextmanager
     def _errors(self, key: str, *, missing: Callable[[str], BackendError] = FileMissing) -> Iterator[None]:
-        """Translate the errors of the operating system; ``missing`` makes the one for a path that is not there."""
+        """Translate the errors of the operating system. ``missing`` makes the error for a path that does not exist."""
         try:
             yield
         except FileExistsError:
@@ -191,12 +191,12 @@ class LocalBackend(Backend):
 
 
 def directory_of(settings: Settings, instance_path: Path) -> Path:
-    """Return the folder that is set, relative to the working directory, or ``<instance_path>/<name>``."""
+    """Return the folder in the settings, relative to the working directory; ``<instance_path>/<name>`` by default."""
     return Path(settings["dir"]).absolute() if settings["dir"] else instance_path / settings.uploads
 
 
 def _make_root(directory: Path) -> None:
-    """Create the folder for uploads, and those above it, as far as they do not exist."""
+    """Create the folder for uploads and the folders above it, if they do not exist."""
     missing = []
     while not directory.exists():
         missing.append(directory)
@@ -210,7 +210,7 @@ def _make_root(directory: Path) -> None:
 
 
 def _make_folder(name: str, folder: int) -> None:
-    """Create a folder durably, for its owner and group only, unless it exists."""
+    """Create a folder durably, for its owner and group only. Do nothing if it exists."""
     try:
         os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
     except FileExistsError:
@@ -220,7 +220,7 @@ def _make_folder(name: str, folder: int) -> None:
 
 
 def _write(name: str, folder: int, stream: IO[bytes]) -> tuple[int, str]:
-    """Copy the stream durably into a new file; return the size and the SHA-256 of what was written."""
+    """Copy the stream durably into a new file. Return the size and the SHA-256 (hex) of what was written."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, _FILE_MODE, dir_fd=folder)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         os.fchmod(descriptor, _FILE_MODE)
@@ -236,7 +236,7 @@ def _write(name: str, folder: int, stream: IO[bytes]) -> tuple[int, str]:
 
 
 def _publish(temporary: str, name: str, folder: int, *, overwrite: bool) -> None:
-    """Give the finished file its name, durably; if that fails, leave no file under it."""
+    """Give the finished file its name, durably. If that fails, leave no new file under that name."""
     if overwrite:
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         _sync(folder)
@@ -255,9 +255,9 @@ def _publish(temporary: str, name: str, folder: int, *, overwrite: bool) -> None
 
 
 def _replace_if_free(temporary: str, name: str, folder: int) -> None:
-    """Rename the file unless the name is taken, on network file systems without hard links.
+    """Rename the file, but raise ``FileExistsError`` if the name is taken, on file systems without hard links.
 
-    A lock keeps two processes from saving the same key.
+    A lock prevents two processes from saving the same key.
     """
     lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, _FILE_MODE, dir_fd=folder)
     try:
@@ -273,7 +273,7 @@ def _replace_if_free(temporary: str, name: str, folder: int) -> None:
 
 
 def _sync(folder: int) -> None:
-    """Make a new name in a folder survive a power cut; fsync(2) of the file alone does not."""
+    """Make a new name in a folder survive a power failure: fsync(2) of the file alone does not."""
     try:
         os.fsync(folder)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Reversible names for services that would rewrite or refuse a key.
+"""Makes reversible names for services that would rewrite or refuse a key.
 
-Cloudinary forbids some characters and turns others into ``_``; ImageKit keeps only letters, digits, ``.``, ``_`` and
-``-``. Either way two keys could end as one file. So every other byte becomes ``_`` and two hex digits, as ``%20`` in a
-URL: ``a/EVENT 3.webp`` is named ``a/EVENT_203.webp``. New keys hardly change, and no two keys have the same name.
+Cloudinary forbids some characters and turns others into ``_``. ImageKit keeps only letters, digits, ``.``, ``_`` and
+``-``. In both, two keys could become one file. So every other byte is written as ``_`` and two hex digits, like ``%20``
+in a URL: ``a/EVENT 3.webp`` is named ``a/EVENT_203.webp``. New keys hardly change, and no two keys have the same name.
 
 Never change these rules: stored files are found by the names that the rules gave them.
 """
@@ -20,9 +20,9 @@ _is_name = re.compile(r"(?:[A-Za-z0-9/.-]|_[0-9a-f]{2})+").fullmatch
 
 
 def escape(key: str, *, extension: bool) -> str:
-    """Return the name of a key, which consists of ``[A-Za-z0-9/_-]``.
+    """Return the name of a key. It consists of ``[A-Za-z0-9/_-]``.
 
-    With ``extension``, the dot before the key's extension is kept as well.
+    With ``extension``, the name also keeps the dot before the key's extension.
     """
     if extension and (found := _EXTENSION.fullmatch(key)):
         return f"{_escape(found[1])}.{found[2]}"

@@ -1,4 +1,4 @@
-"""Which backends exist: those of this package, and those that other packages register."""
+"""Finds the backends of this package, and those that other packages register."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ENTRY_POINTS = "flask_persistent_uploads.backends"
 
 
 def discover(folders: Iterable[str], package: str) -> Iterator[type[Backend]]:
-    """Yield the backends that the modules in these folders of a package define, in the order of the modules' names."""
+    """Yield the backends that the modules of a package define, in the order of the modules' names.
+
+    ``folders`` is the ``__path__`` of the package.
+    """
     for found in pkgutil.iter_modules(folders):
         module = importlib.import_module(f"{package}.{found.name}")
         for value in vars(module).values():
@@ -31,14 +34,17 @@ def discover(folders: Iterable[str], package: str) -> Iterator[type[Backend]]:
 
 @cache
 def registered() -> dict[str, EntryPoint]:
-    """Return the backends that other packages register, by name. Reading the metadata of all packages takes time."""
+    """Return the entry points of the backends that other packages register, by name.
+
+    The result is cached, because reading the metadata of all installed packages takes time.
+    """
     return {point.name: point for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)}
 
 
 def load(name: str) -> type[Backend]:
     """Import the backend that another package registers under this name, or the one at ``module:Class``.
 
-    Raises ``ImportError`` if there is none, with the reason as a sentence.
+    Raises ``ImportError`` with the reason, as a sentence, if that fails.
     """
     point = registered().get(name.lower())
     if point is not None:
@@ -46,13 +52,14 @@ def load(name: str) -> type[Backend]:
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise ImportError("There is no such backend.")
-    return _checked(lambda: import_string(name))
+    return _import_backend(lambda: import_string(name))
 
 
 def load_registered(settings: Settings) -> tuple[list[type[Backend]], list[Problem]]:
-    """Import every backend that other packages register; return those that can be imported.
+    """Import every backend that other packages register. Return those that can be imported, and the problems.
 
-    For the others, return a problem if settings of theirs are set and no backend is named; else log a warning.
+    If a backend cannot be imported, there is a problem if one of its settings is set and no backend is named. Otherwise
+    a warning is logged.
     """
     backends, problems = [], []
     for name, point in registered().items():
@@ -69,13 +76,14 @@ def load_registered(settings: Settings) -> tuple[list[type[Backend]], list[Probl
 
 
 def _load(point: EntryPoint) -> type[Backend]:
-    found = _checked(point.load)
+    found = _import_backend(point.load)
     if found.name != point.name:
         raise ImportError(f"It is registered under another name than its own, {found.name!r}.")
     return found
 
 
-def _checked(load: Callable[[], object]) -> type[Backend]:
+def _import_backend(load: Callable[[], object]) -> type[Backend]:
+    """Return what ``load`` imports. Raises ``ImportError`` with the reason, as a sentence, if it is not a backend."""
     try:
         found = load()
     except (ImportError, AttributeError) as error:

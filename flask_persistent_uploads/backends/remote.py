@@ -1,4 +1,4 @@
-"""What the backends that reach a service over a network share: errors, clients, deadlines and streams.
+"""Errors, clients, deadlines and streams that all backends with a service share.
 
 urllib3 is imported only by the functions that need it.
 """
@@ -24,6 +24,7 @@ from ..errors import (
     BackendTimeout,
     BackendUnavailable,
     FileExists,
+    TypeNotAllowed,
     UploadRejected,
     WrongLength,
 )
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import urllib3
 
 T = TypeVar("T")
+
+#: The type of ``Backend.variable``, which returns what a message calls an argument of the constructor.
+Variable = Callable[[str], str]
 
 PIECE = 1 << 18  # bytes that are read, hashed and sent at a time
 
@@ -49,14 +53,14 @@ def timed_out(key: str | None = None, *, nothing_stored: bool = False) -> Backen
 
 
 def unreachable(key: str | None = None, *, nothing_stored: bool = False) -> BackendUnavailable:
-    """Return the error for a service that did not answer, or for an answer that is not the service's own."""
+    """Return the error for a service that did not answer, or for a response that is not the service's own."""
     return BackendUnavailable("The service cannot be reached.", key=key, nothing_stored=nothing_stored)
 
 
 def unavailable(key: str | None = None, *, status: int | None = None, retry_after: int = 5) -> BackendUnavailable:
-    """Return the error for a service that answers that it is down or overloaded."""
-    told = f" ({status})" if status is not None else ""
-    return BackendUnavailable(f"The service is not available at the moment{told}.", key=key, retry_after=retry_after)
+    """Return the error for a service that responds that it is down or overloaded."""
+    suffix = f" ({status})" if status is not None else ""
+    return BackendUnavailable(f"The service is not available at the moment{suffix}.", key=key, retry_after=retry_after)
 
 
 def full(key: str | None = None, *, service_code: str | None = None) -> BackendFull:
@@ -69,13 +73,18 @@ def full(key: str | None = None, *, service_code: str | None = None) -> BackendF
     )
 
 
+def empty_file(filename: str) -> TypeNotAllowed:
+    """Return the error for an empty file, which some services cannot store."""
+    return TypeNotAllowed(f"'{filename}' is empty. Empty files cannot be stored.", filename=filename)
+
+
 def connection_error(error: BaseException | None, key: str | None) -> BackendTimeout | BackendUnavailable:
-    """Translate an error of urllib3, or the one that it wraps. Nothing was stored if no connection was made."""
+    """Translate an error of urllib3, or the error that it wraps. If no connection was made, nothing was stored."""
     from urllib3 import exceptions
 
     cause = getattr(error, "reason", None) or error
     no_connection = isinstance(cause, exceptions.ConnectTimeoutError)
-    # To urllib3, a refused connection and an unknown host are connections that timed out.
+    # In urllib3, NewConnectionError (a refused connection, an unknown host) is a subclass of TimeoutError.
     if isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError):
         return timed_out(key, nothing_stored=no_connection)
     return unreachable(key, nothing_stored=no_connection)
@@ -84,8 +93,9 @@ def connection_error(error: BaseException | None, key: str | None) -> BackendTim
 def second_attempt(first: BackendUnavailable, call: Callable[[], T]) -> T:
     """Return what ``call`` returns, after a first attempt failed with ``first``.
 
-    Raises ``first`` at once if the service asks for a longer wait. If both attempts fail, the error that is raised
-    never claims that nothing was stored if the first attempt may have stored something.
+    Raises ``first`` at once if the service asks for a longer wait. If both attempts fail, the error claims that nothing
+    was stored only if that is true of both. ``FileExists`` is the exception: the caller knows that the first attempt
+    may have stored the file.
     """
     if isinstance(first.retry_after, int) and first.retry_after > _LONGEST_WAIT:
         raise first
@@ -101,7 +111,7 @@ def second_attempt(first: BackendUnavailable, call: Callable[[], T]) -> T:
 
 
 def discard_altered_upload(key: str, service: str, delete: Callable[[], object]) -> BackendRefused:
-    """Delete a file that the service altered while storing it; return the error to raise."""
+    """Delete a file that the service altered while storing it. Return the error to raise."""
     error = BackendRefused(
         f"{service} stored other bytes than it was sent: a setting of the account alters uploads.",
         remedy=f"Turn that setting off in {service}'s console; it may be a default upload preset.",
@@ -117,7 +127,7 @@ def discard_altered_upload(key: str, service: str, delete: Callable[[], object])
 
 @contextlib.contextmanager
 def name_rejected_file(filename: str) -> Iterator[None]:
-    """Add the file's name to the sentence that tells a visitor why the service rejected it."""
+    """Add the file's name to the error, and to the sentence that tells a visitor why the service rejected the file."""
     try:
         yield
     except UploadRejected as error:
@@ -130,7 +140,7 @@ def name_rejected_file(filename: str) -> Iterator[None]:
 
 
 class _ForkGuard:
-    """A lock that a child process does not inherit in the locked state."""
+    """A lock that is never locked at the start of a child process."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -146,7 +156,7 @@ _building = _ForkGuard()
 class PerProcess(Generic[T]):
     """An object that each process builds for itself.
 
-    A client that was used before a fork would mix up the answers of the child processes.
+    If child processes used the client of their parent, each could read the responses of the others.
     """
 
     def __init__(self, build: Callable[[], T]) -> None:
@@ -164,28 +174,29 @@ class PerProcess(Generic[T]):
 
 
 def call_with_deadline(seconds: float, call: Callable[[], T], key: str | None = None) -> T:
-    """Return what ``call`` returns; raise ``BackendTimeout`` after ``seconds``.
+    """Return what ``call`` returns. Raises ``BackendTimeout`` after ``seconds``.
 
-    The timeouts of SDKs limit one read each, and some SDKs try again by themselves: a service that sends a byte now and
-    then would keep the request waiting forever. A call that is given up ends together with its connection.
+    The timeout of an SDK limits one read, and some SDKs try again by themselves. So a service that sends a byte now and
+    then could keep the request waiting forever. After a timeout, the call goes on in its thread until its connection
+    ends.
     """
-    answer: Future[T] = Future()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - the thread that waits for the answer raises it
-            answer.set_exception(error)
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for the result raises it
+            future.set_exception(error)
 
     Thread(target=run, name="uploads-call", daemon=True).start()
     try:
-        return answer.result(seconds)
+        return future.result(seconds)
     except FutureTimeout:
         raise timed_out(key) from None
 
 
 def urllib3_timeout(seconds: float) -> urllib3.Timeout:
-    """Return how long urllib3 waits for a connection, and for each read of an answer."""
+    """Return the limits for urllib3: how long it waits for a connection, and for each read of a response."""
     import urllib3
 
     return urllib3.Timeout(connect=min(3.0, seconds / 2), read=seconds)
@@ -196,15 +207,17 @@ def urllib3_timeout(seconds: float) -> urllib3.Timeout:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
+    """The digests of the content of one file."""
+
     md5: hashlib._Hash
     sha256: hashlib._Hash
 
 
 def read_through(key: str, stream: IO[bytes], size: int) -> Digests:
-    """Return the digests of the rest of ``stream``, and leave it at the position where it was.
+    """Return the digests of the rest of ``stream``, and leave it at its current position.
 
-    One reading gives both: services confirm a file by its MD5, and this package by its SHA-256. Raises ``WrongLength``
-    if the rest does not have ``size`` bytes.
+    The content is read once for both: services confirm a file by its MD5, and this package by its SHA-256. Raises
+    ``WrongLength`` if the rest does not have ``size`` bytes.
     """
     start, found = stream.tell(), 0
     digests = Digests(hashlib.md5(usedforsecurity=False), hashlib.sha256())
@@ -219,7 +232,7 @@ def read_through(key: str, stream: IO[bytes], size: int) -> Digests:
 
 
 def read_fully(stream: IO[bytes], size: int) -> bytes:
-    """Return the next ``size`` bytes, or fewer at the end, even if single reads return less than they could."""
+    """Return the next ``size`` bytes, or fewer at the end of the stream. A single ``read`` may return less."""
     pieces = []
     while size > 0 and (piece := stream.read(size)):
         pieces.append(piece)
@@ -235,7 +248,7 @@ class StreamTail:
         self._start = stream.tell()
 
     def read(self, size: int = -1) -> bytes:
-        # The SDKs ask for 16 or 64 kB at a time, and send larger pieces just as well.
+        # The SDKs ask for 16 or 64 kB at a time, but also send larger pieces.
         return self._stream.read(size if size < 0 else max(size, PIECE))
 
     def tell(self) -> int:
@@ -247,7 +260,7 @@ class StreamTail:
 
 
 class Download(io.RawIOBase):
-    """The body of an answer as a stream. ``errors`` translates what reading it raises."""
+    """The body of a response as a stream. ``errors`` translates the errors of reading it."""
 
     def __init__(self, body: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._body = body

@@ -1,6 +1,6 @@
 """The command line, ``flask uploads …``. Each command is a module of this package, which calls :mod:`.operations`.
 
-Flask also finds the group through its entry point, so that the commands work if the app refuses to start.
+Flask also finds the group through its entry point, so the commands work even if the app refuses to start.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _COMMANDS = ("doctor", "setup")
 
 
 class _Group(click.Group):
-    """The group of commands. A command is imported when it is used, because an app that serves requests uses none.
+    """The group of commands. It imports a command only when it is used, because an app that serves requests needs none.
 
-    If the app has a group of the same name, the commands of that group are found as well.
+    If the app has a group ``uploads`` of its own, the commands of that group work too.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:

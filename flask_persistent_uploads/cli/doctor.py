@@ -1,4 +1,4 @@
-"""``flask uploads doctor``: whether uploads work and survive, and what to do."""
+"""``flask uploads doctor``: check whether uploads work and survive, and print what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STATUS_WIDTH = 9  # columns
 
 
 @click.command()
-@click.option("--offline", is_flag=True, help="Use no network.")
+@click.option("--offline", is_flag=True, help="Do not use the network, and do not try the store.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--url", help="Ask a running app, such as https://my-app.example, whether all its instances use the same store."
@@ -40,12 +40,12 @@ _STATUS_WIDTH = 9  # columns
     default=instances.TIMES,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="With --url: the number of requests.",
+    help="With --url: how many requests to send.",
 )
 @click.option("--name", default="uploads", show_default=True, help="The name of the Uploads to examine.")
 @click.pass_context
 def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | None, times: int, name: str) -> None:
-    """Tell whether uploads work and survive, and what to do.
+    """Check whether uploads work and survive, and print what to do.
 
     Save a small file in the store, read it and delete it again, unless --offline is given. Exit with status 1 if a
     check fails.
@@ -53,7 +53,7 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
     if os.environ.get("NO_COLOR"):
         context.color = False
     context.call_on_close(partial(logger.setLevel, logger.level))
-    logger.setLevel(logging.CRITICAL)  # the report has everything that the app logs when it starts
+    logger.setLevel(logging.CRITICAL)  # the report contains what the app logs when it starts
     if url is not None:
         if not url.startswith(("http://", "https://")):
             raise click.BadParameter("Use the address of the app, with https:// or http://.", param_hint="--url")
@@ -66,7 +66,7 @@ def doctor(context: click.Context, *, offline: bool, as_json: bool, url: str | N
 
 
 def _case(context: click.Context, name: str) -> Case:
-    """Return what to examine, also if the app refuses to start."""
+    """Return what to examine, even if the app refuses to start."""
     info = context.ensure_object(ScriptInfo)
     info.set_debug_flag = False  # keep the value that the app sets itself
     try:
@@ -128,11 +128,11 @@ def _count(status: str, number: int) -> str:
 
 
 def _health_address(context: click.Context, url: str, name: str) -> str:
-    """Return the health address of the app, below the path prefix that it has here, if it can be loaded."""
+    """Return the URL of the health check. If the app can be loaded here, use the path at which it serves files."""
     if url.endswith("/_health"):
         return url
     prefix = f"/{name}"
-    with contextlib.suppress(Exception, SystemExit):  # the running app may work although it cannot be loaded here
+    with contextlib.suppress(Exception, SystemExit):  # if the app cannot be loaded here, use the default
         prefix = _states(context.ensure_object(ScriptInfo).load_app())[name].settings.url_prefix
     return f"{url.rstrip('/')}{prefix}/_health"
 

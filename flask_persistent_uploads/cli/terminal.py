@@ -9,6 +9,7 @@ _MAX_WIDTH = 100
 
 
 def as_json(content: object) -> str:
+    """Return JSON with line breaks and indentation."""
     return json.dumps(content, indent=2)
 
 

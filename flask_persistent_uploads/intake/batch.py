@@ -1,4 +1,4 @@
-"""Stores several files in a backend: all of them, or none."""
+"""Stores files in a backend: all of them, or none."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from .validation import Inspected
 
 @dataclass(slots=True)
 class Job:
-    """A file to store under ``key``, with the content type that the backend is told.
+    """A file to store under ``key``, and the state of storing it.
 
-    ``field`` is the form field that it came in. ``started`` and ``error`` record what became of it.
+    :attr:`content_type`  the type that the backend stores with the file
+    :attr:`field`         the form field that the file came in, if it came in one
+    :attr:`started`       whether saving it has begun
+    :attr:`error`         what saving it raised
     """
 
     key: str
@@ -33,16 +36,16 @@ class Job:
 
 
 def save(backend: Backend, jobs: Sequence[Job]) -> list[str]:
-    """Store the files, side by side if the backend gains from it. Return their SHA-256 in order.
+    """Store the files, in parallel if the backend gains from it. Return their SHA-256 (hex) in order.
 
-    Each stream then stands at its start. The first failure is raised; :func:`all_or_nothing` cleans up.
+    Afterwards each stream is at its start. Raises the first failure; :func:`all_or_nothing` cleans up.
     """
-    return _side_by_side(backend.parallel, lambda job: _save_one(backend, job), jobs)
+    return _in_parallel(backend.parallel, lambda job: _save_one(backend, job), jobs)
 
 
 @contextmanager
 def all_or_nothing(backend: Backend, jobs: Sequence[Job]) -> Iterator[None]:
-    """If the ``with`` block fails, delete the files that it stored, and log the keys that may be left."""
+    """If the ``with`` block fails, delete the files that it stored, and log the keys of those that may be left."""
     try:
         yield
     except BaseException as error:
@@ -68,7 +71,7 @@ def _save_one(backend: Backend, job: Job) -> str:
         )
     except BaseException as error:
         job.error = error
-        if isinstance(error, UploadRejected):  # by a service that looks into files; it does not know the field
+        if isinstance(error, UploadRejected):  # by a service that inspects files; it does not know the field
             error.field, error.filename = job.field, job.inspected.filename
         raise
     job.stream.seek(0)
@@ -79,12 +82,12 @@ def _save_one(backend: Backend, job: Job) -> str:
 
 def _delete_all(backend: Backend, jobs: Sequence[Job]) -> list[str]:
     """Delete the files of these jobs. Return the keys of those that may be left."""
-    left = _side_by_side(backend.parallel, lambda job: "" if _delete_one(backend, job) else job.key, jobs)
+    left = _in_parallel(backend.parallel, lambda job: "" if _delete_one(backend, job) else job.key, jobs)
     return [key for key in left if key]
 
 
 def _delete_one(backend: Backend, job: Job) -> bool:
-    """Return whether it is certain that the file is not in the store."""
+    """Delete the file of this job, if it may be stored. Return whether it is certain that none is left."""
     error = job.error
     if isinstance(error, BackendError) and error.orphans:
         return False  # the backend itself tried to delete it
@@ -103,8 +106,8 @@ def _delete_one(backend: Backend, job: Job) -> bool:
     return True
 
 
-def _side_by_side(workers: int, work: Callable[[Job], str], jobs: Sequence[Job]) -> list[str]:
-    """Return the results of ``work``, in order. After the first failure no further job is started."""
+def _in_parallel(workers: int, work: Callable[[Job], str], jobs: Sequence[Job]) -> list[str]:
+    """Return the result of ``work`` for each job, in order. After the first failure, start no further job."""
     workers = min(workers, len(jobs))
     if workers < 2:
         return [work(job) for job in jobs]

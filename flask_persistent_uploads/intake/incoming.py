@@ -1,4 +1,4 @@
-"""Incoming files: taken from a request or given by the app, checked, and turned into jobs for a backend."""
+"""Takes files from a request or from the app, checks them, and makes a job for a backend from each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from . import validation
 from .batch import Job
 from .multipart import StrictRequest
 
-_PIECE = 1 << 20  # bytes read at once
+_PIECE = 1 << 20  # bytes that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A file to store. ``field`` is the form field that it came in; empty for a file that the app gave."""
+    """A file to store. ``field`` is the form field that it came in; empty for a file that the app passes."""
 
     stream: IO[bytes]
     filename: str
@@ -33,11 +33,11 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call of ``save_uploads`` asks for.
+    """The arguments of one call of ``save_uploads``, with the settings as defaults.
 
-    :attr:`folder`    what the keys begin with
+    :attr:`folder`    the folder of the new keys
     :attr:`types`     the allowed types; if empty, every type is allowed
-    :attr:`max_size`  of one file, in bytes
+    :attr:`max_size`  the largest size of one file, in bytes
     """
 
     folder: str
@@ -48,12 +48,12 @@ class Limits:
     def of_call(
         cls, settings: Settings, *, folder: str, allow: str | Sequence[str] | None, max_size: int | str | None
     ) -> Limits:
-        """Read the arguments of a call. Raises ``ValueError`` with the name of a wrong argument."""
+        """Read the arguments of a call. Raises a ``ValueError`` that names the wrong argument."""
         return cls(folder, _types(settings, allow), _max_size(settings, max_size))
 
 
 def from_request(request: Request, fields: str | Iterable[str] | None) -> list[Incoming]:
-    """Return the files of a request, in these form fields or in all. Fields without a chosen file are left out.
+    """Return the files of a request in these form fields, or in all of them. Leave out fields without a chosen file.
 
     Raises ``UploadMalformed`` for a file without a name.
     """
@@ -69,9 +69,10 @@ def from_request(request: Request, fields: str | Iterable[str] | None) -> list[I
 
 @contextmanager
 def seekable(file: IO[bytes] | bytes | FileStorage, filename: str | None, max_size: int) -> Iterator[Incoming]:
-    """Yield a file that the app gives, with a stream that can be read twice.
+    """Yield a file that the app passes, with a stream that can be read twice.
 
-    A stream that is not seekable is copied to a temporary file, up to one byte more than ``max_size``.
+    A stream that is not seekable is copied to a temporary file, up to one byte more than ``max_size``: enough to refuse
+    a larger file.
     """
     if isinstance(file, FileStorage):
         stream, filename = file.stream, filename or file.filename
@@ -88,7 +89,10 @@ def seekable(file: IO[bytes] | bytes | FileStorage, filename: str | None, max_si
 
 
 def jobs(files: Sequence[Incoming], settings: Settings, limits: Limits) -> list[Job]:
-    """Check every file and choose its key. Raises ``UploadTooLarge``, ``TypeNotAllowed`` or ``InvalidKey``."""
+    """Check every file and choose its key.
+
+    Raises ``UploadTooLarge`` or ``TypeNotAllowed``, and ``InvalidKey`` for a folder that is not valid.
+    """
     if len(files) > settings.max_files:
         raise validation.too_many(settings.max_files)
     return [_job(file, settings, limits) for file in files]
@@ -105,9 +109,9 @@ def _job(file: Incoming, settings: Settings, limits: Limits) -> Job:
 
 
 def _is_chosen(file: FileStorage, field: str) -> bool:
-    """Return whether the user chose a file. If not, browsers send an empty part without a name."""
+    """Return whether the user chose a file. If not, browsers send an empty part with an empty filename."""
     if file.stream.closed:
-        raise ValueError(f"The file in {field!r} was closed before it was saved. Save it first.")
+        raise ValueError(f"The file in {field!r} was closed before it was saved. Close it afterwards.")
     if file.filename:
         return True
     file.stream.seek(0)

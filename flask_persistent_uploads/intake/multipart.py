@@ -1,8 +1,8 @@
-"""The form parser: strict and byte-exact, added to an app's request class by :func:`strict`.
+"""Parses forms strictly and byte for byte. :func:`strict` adds the parser to the request class of an app.
 
 Werkzeug's own parser can append a stray ``\\r`` to the last file (https://github.com/pallets/werkzeug/issues/3285), and
 it turns a body that was cut off into an empty form, which looks like success. This parser uses the ``multipart``
-library. A body that cannot be read to its last boundary is a 400 (RFC 7578, RFC 2046 section 5.1).
+library. It answers 400 to a body that cannot be read to its last boundary (RFC 7578, RFC 2046 section 5.1).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ..errors import BackendFull, BackendUnavailable, UploadMalformed, UploadRej
 from ..text import format_bytes
 from .validation import display_name, too_large, too_many
 
-_PIECE = 128 << 10  # bytes read from the socket at once
+_PIECE = 128 << 10  # bytes that are read from the socket at a time
 _MEMORY = 1 << 19  # bytes of files that one request keeps in memory; the rest goes to temporary files
-_WITH_BODY = {"POST", "PUT", "PATCH"}
+_METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
 _CHARSETS = {"ascii", "us-ascii", "utf-8", "iso-8859-1"}
 
 
@@ -39,7 +39,7 @@ class StrictRequest(Request):
     upload_max_files: ClassVar[int] = 0
 
     def make_form_data_parser(self) -> FormDataParser:
-        if self.method not in _WITH_BODY and not self.content_length:
+        if self.method not in _METHODS_WITH_BODY and not self.content_length:
             return super().make_form_data_parser()  # some clients send the content type without a body
         overridden = type(self)._get_file_stream is not Request._get_file_stream
         return StrictFormDataParser(
@@ -54,10 +54,10 @@ class StrictRequest(Request):
 
 
 def strict(request_class: type[Request], *, max_size: int, max_files: int) -> type[Request]:
-    """Return ``request_class`` with the strict parser.
+    """Return a subclass of ``request_class`` with the strict parser.
 
-    ``max_size`` (bytes) limits each file and ``max_files`` their number. For a class that is strict already, the
-    larger limits count.
+    ``max_size`` (bytes) limits each file, and ``max_files`` limits their number. For a class that has the strict
+    parser already, the larger limits count.
     """
     bases: tuple[type[Request], ...] = (StrictRequest, request_class)
     if issubclass(request_class, StrictRequest):
@@ -71,8 +71,8 @@ def strict(request_class: type[Request], *, max_size: int, max_files: int) -> ty
 class StrictFormDataParser(FormDataParser):
     """Parses ``multipart/form-data`` with the ``multipart`` library, and other forms as Werkzeug does.
 
-    Raises ``UploadMalformed`` (400) for an incomplete or malformed form, and ``UploadTooLarge`` (413) as soon as one of
-    Flask's limits or the extension's is passed.
+    Raises ``UploadMalformed`` (400) for an incomplete or malformed form, and ``UploadTooLarge`` (413) as soon as the
+    form exceeds one of Flask's or the extension's limits.
     """
 
     def __init__(self, *args: Any, max_size: int, max_files: int, **options: Any) -> None:
@@ -94,7 +94,7 @@ class StrictFormDataParser(FormDataParser):
 
 
 def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
-    """Read the body to its end and pass what the parser finds to ``form``.
+    """Read the body to its end, and pass the events of the parser to ``form``.
 
     An empty part may consist of its header alone, with one empty line before the next boundary (RFC 2046, section
     5.1.1, "body-part"). Werkzeug's test client sends empty files like this:
@@ -103,10 +103,10 @@ def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
         <empty line>
         --boundary
 
-    The parser requires a second empty line, because it expects a body, even an empty one. So if a boundary directly
-    follows a header, a line break is inserted.
+    The parser requires a second empty line, because it expects a body, even an empty one. So if a boundary follows a
+    header directly, this function inserts a line break.
     """
-    # Not in the parser's strict mode, which refuses the line break after the last boundary if it arrives separately.
+    # The parser's strict mode is off: it refuses the line break after the last boundary if that arrives separately.
     with PushMultipartParser(boundary) as parser:
         empty_part = b"\r\n\r\n--" + parser.boundary
         held = b""  # the end of the last piece, if an empty part may begin there
@@ -128,7 +128,7 @@ def _feed(form: _Form, read: Callable[[int], bytes], boundary: str) -> None:
 
 
 def _start_of_match(pattern: bytes, data: bytes) -> int:
-    """Return the position from which ``data`` ends like ``pattern`` begins; ``len(data)`` if there is none."""
+    """Return where the longest suffix of ``data`` that is a prefix of ``pattern`` begins; else ``len(data)``."""
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0 and not pattern.startswith(data[at:]):
         at = data.find(pattern[:1], at + 1)
@@ -149,15 +149,15 @@ class _Form:
         self._memory = _MEMORY
         self._part: Any = None
         self._target: IO[bytes] = io.BytesIO()
-        self._max_size = 0
+        self._part_max_size = 0
 
     def receive(self, events: Iterator[Any]) -> None:
-        """Take the parser's events: the header of a part, pieces of its body, and ``None`` for its end."""
+        """Process the parser's events: the header of a part, pieces of its body, and ``None`` for its end."""
         for event in events:
             if event is None:
                 self._end_part()
             elif isinstance(event, (bytes, bytearray)):
-                if self._part.bytes_received > self._max_size:
+                if self._part.bytes_received > self._part_max_size:
                     raise self._too_large()
                 self._target.write(event)
             else:
@@ -178,12 +178,12 @@ class _Form:
             part.filename = _other_filename(part)
         if part.filename is None:
             allowed = self._limits.max_form_memory_size
-            self._max_size = allowed if allowed is not None else 1 << 62
+            self._part_max_size = allowed if allowed is not None else 1 << 62
             self._target = io.BytesIO()
             return
         if part.filename and sum(bool(file.filename) for _, file in self.files) >= self._limits.max_files:
             raise too_many(self._limits.max_files)
-        self._max_size = self._limits.max_size
+        self._part_max_size = self._limits.max_size
         self._target = self._new_file(part)
 
     def _new_file(self, part: Any) -> IO[bytes]:
@@ -215,15 +215,15 @@ class _Form:
     def _too_large(self) -> UploadTooLarge:
         part = self._part
         if part.filename is not None:
-            return too_large(display_name(part.filename), self._max_size, part.name)
-        message = f"The field '{part.name}' is too long. It may have at most {format_bytes(self._max_size)}."
+            return too_large(display_name(part.filename), self._part_max_size, part.name)
+        message = f"The field '{part.name}' is too long. It may have at most {format_bytes(self._part_max_size)}."
         return UploadTooLarge(message, field=part.name)
 
 
 def _other_filename(part: Any) -> str | None:
-    """Return a filename in a form that the parser does not read, such as ``filename*=`` (RFC 5987).
+    """Return a filename that is written as the parser cannot read it, such as with ``filename*=`` (RFC 5987).
 
-    Returns ``None`` if the part is a field.
+    Returns ``None`` if the part has no filename: it is a field then.
     """
     disposition = part["Content-Disposition"]
     if not re.search(r";\s*filename", re.sub(r'"(?:\\.|[^"\\])*"', '""', disposition)):
@@ -236,7 +236,7 @@ def _other_filename(part: Any) -> str | None:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Translate errors of the parser, of Werkzeug and of the system into HTTP errors."""
+    """Translate errors of the parser, of Werkzeug and of the operating system into HTTP errors."""
     try:
         yield
     except ParserLimitReached as error:

@@ -58,7 +58,7 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _MP4_BRANDS = (b"iso", b"mp4", b"3gp", b"avc", b"dash", b"M4V", b"MSNV", b"mmp4", b"f4v", b"F4V")
-# The first bytes of the remaining provable types. puremagic takes 0.2 ms, so it is asked only about these.
+# The first bytes of the remaining provable types. puremagic takes 0.2 ms, so it is called only for these.
 _FIRST_BYTES = {b"\xff", b"\x89", b"G", b"I", b"M", b"%", b"\x1a", b"O"}
 # Types whose bytes may look the same. The extension decides between them.
 _INTERCHANGEABLE = ({"video/mp4", "audio/mp4", "video/quicktime"}, {"image/heic", "image/heif"})
@@ -84,7 +84,7 @@ def inspect(
     ``TypeNotAllowed``.
     """
     name = display_name(filename)
-    size = stream.seek(0, io.SEEK_END) or stream.tell()
+    size = stream.seek(0, io.SEEK_END) or stream.tell()  # before Python 3.11, SpooledTemporaryFile.seek returns None
     stream.seek(0)
     if size > max_size:
         raise too_large(name, max_size, field)
@@ -104,7 +104,7 @@ def too_large(name: str, max_size: int, field: str | None) -> UploadTooLarge:
 
 
 def too_many(max_files: int) -> UploadTooLarge:
-    """Return the error for more than ``max_files`` files in one form."""
+    """Return the error for a form with more than ``max_files`` files."""
     return UploadTooLarge(f"There are too many files. At most {max_files} are allowed at once.")
 
 
@@ -129,7 +129,7 @@ def sniff(head: bytes) -> str | None:
 def _type_of_brand(brands: bytes) -> str | None:
     """Return the type of an ISO base media file (ISO/IEC 14496-12, section 4.3).
 
-    The major brand decides. If that is a general one for pictures, the compatible brands do.
+    The major brand decides. If it is a general one for pictures, the compatible brands decide.
     """
     names = [brands[:4], *(brands[at : at + 4] for at in range(8, len(brands) - 3, 4))]
     if names[0] in {b"mif1", b"msf1"}:
@@ -154,7 +154,8 @@ def _resolve_type(name: str, proven: str | None) -> tuple[str, str]:
     """Return the content type and the extension, from what the bytes prove and what the name claims.
 
     The bytes correct a name that claims another provable type (a PNG called photo.jpg) or no type (a camera's "blob").
-    If the name claims a provable type and the bytes prove none, the type is unknown.
+    If the name claims a provable type but the bytes prove none, or if the bytes contradict a type that cannot be proven
+    (a PNG called page.html), the type is unknown.
     """
     claimed, extension = content_types.of_name(name), content_types.extension(name)
     if not re.fullmatch(r"[a-z0-9]{1,16}", extension):

@@ -1,4 +1,4 @@
-"""What a bucket needs beside the files: permissions, CORS rules and lifecycle rules."""
+"""The configuration of a bucket: permissions, CORS rules and lifecycle rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.s3 import S3Backend
+from ..config import Settings
 from ..errors import BackendRefused
 
+#: After how many days the parts of interrupted uploads are deleted.
 CLEANUP_DAYS = 2
 
 Rule = Mapping[str, Any]
@@ -29,7 +31,7 @@ def policy(bucket: str, prefix: str) -> dict[str, Any]:
     }
 
 
-#: Scripts of a page reach a file through our redirect. Browsers then send "Origin: null", which only * matches
+#: Scripts of a page request a file through our redirect. Browsers then send "Origin: null", which only * matches
 #: (Fetch standard, 4.4).
 CORS_RULE: Rule = {
     "AllowedOrigins": ["*"],
@@ -88,7 +90,7 @@ def _conditions(rule: Rule) -> dict[str, Any]:
 
 
 def _with_filter(rule: Rule) -> Rule:
-    """Return a rule in today's form: S3 refuses one without a ``Filter`` beside one that has it."""
+    """Return a rule with a ``Filter``. S3 refuses rules in the older form, without one, beside rules that have one."""
     if "Filter" in rule or "Prefix" not in rule:
         return rule
     return {**{name: part for name, part in rule.items() if name != "Prefix"}, "Filter": {"Prefix": rule["Prefix"]}}
@@ -99,6 +101,11 @@ _NOT_ALLOWED = {"AccessDenied", "MethodNotAllowed", "NotImplemented"}
 
 class NotAllowed(Exception):
     """The credentials do not allow this operation, or the service does not have it."""
+
+
+def address_variable(settings: Settings) -> str:
+    """Return the variable that decides the address of the service: the endpoint if one is set, else the region."""
+    return settings.variable("s3_endpoint_url" if settings.is_set("s3_endpoint_url") else "s3_region")
 
 
 class Bucket:
@@ -114,23 +121,24 @@ class Bucket:
         return cls(backend) if isinstance(backend, S3Backend) else None
 
     def exists(self) -> bool:
-        # head_bucket has no response body, which would name the reason of a refusal.
-        return self._ask("list_objects_v2", MaxKeys=1, absent={"NoSuchBucket"}) is not None
+        """Return whether the bucket exists."""
+        # Not head_bucket: its response has no body, which would tell the reason of a refusal.
+        return self._call("list_objects_v2", MaxKeys=1, absent={"NoSuchBucket"}) is not None
 
     def create(self) -> None:
         """Create the bucket, private as all new buckets are. No ACL is sent."""
         region = self.backend.region
-        where = {} if region in {"us-east-1", "auto"} else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        self._ask("create_bucket", **where)
+        constraint = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        self._call("create_bucket", **({} if region in {"us-east-1", "auto"} else constraint))
 
     def cors(self) -> list[Rule]:
         """Return the CORS rules."""
-        found = self._ask("get_bucket_cors", absent={"NoSuchCORSConfiguration"})
+        found = self._call("get_bucket_cors", absent={"NoSuchCORSConfiguration"})
         return list(found["CORSRules"]) if found else []
 
     def add_cors(self, rule: Rule) -> None:
         """Add a CORS rule, and keep the others."""
-        self._ask("put_bucket_cors", CORSConfiguration={"CORSRules": [*self.cors(), rule]})
+        self._call("put_bucket_cors", CORSConfiguration={"CORSRules": [*self.cors(), rule]})
 
     def lifecycle(self) -> list[Rule]:
         """Return the lifecycle rules."""
@@ -141,13 +149,13 @@ class Bucket:
         found = self._lifecycle()
         kept = {name: found[name] for name in ("TransitionDefaultMinimumObjectSize",) if name in found}
         rules = {"Rules": [*map(_with_filter, found.get("Rules", ())), rule]}
-        self._ask("put_bucket_lifecycle_configuration", LifecycleConfiguration=rules, **kept)
+        self._call("put_bucket_lifecycle_configuration", LifecycleConfiguration=rules, **kept)
 
     def _lifecycle(self) -> Mapping[str, Any]:
-        return self._ask("get_bucket_lifecycle_configuration", absent={"NoSuchLifecycleConfiguration"}) or {}
+        return self._call("get_bucket_lifecycle_configuration", absent={"NoSuchLifecycleConfiguration"}) or {}
 
-    def _ask(self, operation: str, *, absent: Collection[str] = (), **parameters: Any) -> Any:
-        """Return the answer of the service, or ``None`` if the code of its error is one of ``absent``."""
+    def _call(self, operation: str, *, absent: Collection[str] = (), **parameters: Any) -> Any:
+        """Call an operation of boto3. Return its response, or ``None`` if the service's error code is in ``absent``."""
         from botocore.exceptions import ClientError
 
         with self.backend.errors():

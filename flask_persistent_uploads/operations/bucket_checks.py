@@ -1,4 +1,4 @@
-"""The checks of a bucket, for ``flask uploads doctor``. They do not apply to a store that is not a bucket."""
+"""Check a bucket, for ``flask uploads doctor``. These checks do not apply to any other store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..errors import BackendError, BackendRefused, Problem
 from . import web
 from .bucket import Bucket, NotAllowed, expiration_rule, has_cleanup
 from .checks import Check, Finding, failure, ok, skipped, warning
-from .setup import command
+from .setup import setup_command
 from .trial import StoreTrial
 
 _SUCCESS, _REFUSED = 200, {401, 403}
@@ -24,12 +24,12 @@ _PERMISSIONS = {
 
 
 def is_denied(error: Exception) -> bool:
-    """Return whether the service knows the credentials, but they lack a permission."""
+    """Return whether the service accepts the credentials, but they lack a permission."""
     return isinstance(error, BackendRefused) and error.service_code in _DENIED
 
 
 def missing_permission(bucket: Bucket, check: str, error: BackendError) -> Problem | None:
-    """Return which permission is missing, if the service refused a check for lack of one."""
+    """Return the problem that the permission for a check is missing; ``None`` if ``error`` has another cause."""
     permission = _PERMISSIONS.get(check)
     if permission is None or not is_denied(error):
         return None
@@ -42,19 +42,21 @@ def missing_permission(bucket: Bucket, check: str, error: BackendError) -> Probl
 
 
 def no_cors_rule(settings: Settings) -> Problem:
+    """Return the problem that scripts cannot fetch files."""
     message = "Scripts of pages cannot fetch files: no CORS rule of the bucket allows the origin *."
     return Problem(message, _run_setup(settings))
 
 
 def public_endpoint(trial: StoreTrial) -> str | None:
-    """Return the variable of the endpoint that browsers alone have to reach, if it is set."""
+    """Return the variable of the endpoint that only browsers have to reach; ``None`` if it is not set."""
     name = "s3_public_endpoint_url"
     return trial.settings.variable(name) if trial.bucket is not None and trial.settings.is_set(name) else None
 
 
 def region(trial: StoreTrial) -> Finding | None:
     """Check that the bucket is in the region that is set, which every direct url names."""
-    actual = trial.response.headers.get("x-amz-bucket-region") if trial.response else None
+    response = trial.service_response
+    actual = response.headers.get("x-amz-bucket-region") if response else None
     if trial.bucket is None or actual is None:
         return None
     configured = trial.bucket.backend.region
@@ -70,13 +72,13 @@ def listing(trial: StoreTrial) -> Finding | None:
     if trial.bucket is None:
         return None
     try:
-        answer = web.ask(f"{trial.bucket.backend.api_url}?list-type=2&max-keys=1")
+        response = web.request(f"{trial.bucket.backend.api_url}?list-type=2&max-keys=1")
     except web.Unreachable:
         return None
-    if answer.status == _SUCCESS and b"<ListBucketResult" in answer.body:
-        message = "Anybody can list the bucket, and so find every file."
-        return failure(message, "Remove the permission s3:ListBucket of everybody.")
-    if answer.status not in _REFUSED:
+    if response.status == _SUCCESS and b"<ListBucketResult" in response.body:
+        message = "Anybody can list the bucket, and can thus find every file."
+        return failure(message, "Remove the bucket policy or ACL that allows s3:ListBucket to everybody.")
+    if response.status not in _REFUSED:
         return None
     return ok("The bucket cannot be listed without credentials.")
 
@@ -100,7 +102,7 @@ def lifecycle(trial: StoreTrial) -> Finding | None:
 
 
 def _run_setup(settings: Settings) -> str:
-    return f"Run with the credentials of an administrator: {command(settings.uploads, 's3 --apply')}"
+    return f"Run with the credentials of an administrator: {setup_command(settings.uploads, 's3 --apply')}"
 
 
 CHECKS: tuple[Check[StoreTrial], ...] = (

@@ -18,7 +18,7 @@ class Finding:
     """The result of one check.
 
     :attr:`status`   ``OK``, ``WARNING``, ``FAILURE`` or ``SKIPPED``
-    :attr:`problem`  what was found, with its remedy
+    :attr:`problem`  what was found, with its remedy, even if nothing is wrong
     :attr:`details`  further problems that belong to it
     """
 
@@ -28,11 +28,11 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """Return the remedy of the problem, and each of the details on a line of its own; empty if there are none."""
+        """Return the lines of the remedy and of all details; empty if there is nothing to do."""
         return "\n".join([*self.problem.remedy.splitlines(), *map(str, self.details)])
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result for ``json.dumps``; ``details`` has the texts of the single problems unaltered."""
+        """Return the result for ``json.dumps``. ``details`` holds the parts of each further problem, unchanged."""
         return {
             "verdict": self.status,
             "seen": self.problem.message,
@@ -58,21 +58,28 @@ def skipped(message: str, remedy: str = "") -> Finding:
     return Finding(SKIPPED, Problem(message, remedy))
 
 
-def unforeseen(error: Exception) -> Finding:
-    """Return the finding for an error that no check expects. It names only the type: the text may hold a secret."""
-    message = f"An unforeseen error occurred ({type(error).__name__})."
-    return failure(message, "See the log of the host or of the service.")
+def problem_of(error: Exception) -> Problem:
+    """Return the problem of any error: of a disk, a service, or a backend of another package.
+
+    Of an error that is not a ``BackendError``, it names only the type, because the text may hold a secret or a path.
+    """
+    if isinstance(error, BackendError):
+        return error.problem
+    return Problem(
+        f"An unexpected error occurred ({type(error).__name__}).",
+        "Check that the disk or the service works. If it does, report the error to the author of the backend.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[T]):
-    """One thing to examine about a subject. Checks change neither the subject nor each other.
+    """One thing to examine about a subject.
 
     :attr:`name`       its name in the report
     :attr:`run`        the function that examines the subject; ``None`` means that the check does not apply
-    :attr:`needs`      names of checks without which this one has no result of its own
-    :attr:`essential`  whether uploads do not work if it fails: no file can be stored, or none can be seen
-    :attr:`preserves`  whether stored files are lost sooner or later if it fails
+    :attr:`needs`      the names of checks that must not fail, because this one would only repeat their failure
+    :attr:`essential`  whether a failure means that uploads do not work: no file can be stored, or none can be seen
+    :attr:`preserves`  whether a failure means that stored files will be lost
     """
 
     name: str
@@ -90,8 +97,8 @@ class Check(Generic[T]):
 def run_checks(checks: Iterable[Check[T]], subject: T) -> list[tuple[Check[T], Finding]]:
     """Run each check after those that it needs, and return the findings in that order.
 
-    A check is left out if one that it needs failed or was left out itself; also if it does not apply. A check that
-    raises an error has failed.
+    A check is left out if it does not apply, or if one that it needs failed or was itself left out for that reason. A
+    check that raises an error has failed.
     """
     found: list[tuple[Check[T], Finding]] = []
     unusable: set[str] = set()
@@ -109,10 +116,8 @@ def run_checks(checks: Iterable[Check[T]], subject: T) -> list[tuple[Check[T], F
 def _run(check: Check[T], subject: T) -> Finding | None:
     try:
         return check.run(subject)
-    except BackendError as error:
-        return Finding(FAILURE, error.problem)
     except Exception as error:  # noqa: BLE001 - a broken disk or another package's backend may raise anything
-        return unforeseen(error)
+        return Finding(FAILURE, problem_of(error))
 
 
 def _in_order(checks: Iterable[Check[T]]) -> Iterator[Check[T]]:

@@ -30,7 +30,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The record of one instance and deploy: its :attr:`Host.kind`, and when it first used the store."""
+    """The record of one instance and deploy: its :attr:`Host.kind`, and the time at which it first used the store."""
 
     platform: str
     since: datetime
@@ -61,7 +61,7 @@ class Marker:
 
 def read(backend: Backend) -> Marker | None:
     """Return the marker of the store; ``None`` if it has none. Raises ``BackendError``."""
-    # Ask stat() first: if open() asked a CDN, the CDN would cache its 404 for a file that is about to be created.
+    # Call stat() first: open() may go through a CDN, which would cache the 404 for a file that is about to be created.
     if backend.stat(KEY) is None:
         return None
     try:
@@ -85,9 +85,9 @@ def establish(backend: Backend) -> Marker:
     created = _create()
     try:
         _write(backend, created, overwrite=False)
-    except FileExists:  # another instance was faster
+    except FileExists:  # another instance has created it
         found = read(backend)
-        if found is None:  # the service's search index lags: do not give the store a second identity
+        if found is None:  # the service's search index lags behind: do not give the store a second id
             raise BackendUnavailable(
                 "The marker of the store exists but cannot be found yet.",
                 remedy="Wait; the next check tries again.",
@@ -100,8 +100,8 @@ def establish(backend: Backend) -> Marker:
 def sign_in(backend: Backend, host: Host) -> Marker:
     """Add the record of this instance to the marker; create the marker if there is none. Raises ``BackendError``.
 
-    If two instances write at the same time, one record may be lost. Therefore the marker is read again after writing,
-    and every later check signs in again.
+    If two instances write at the same time, one record may be lost. Therefore, the marker is read again after it is
+    written, and the monitor calls this function at every check.
     """
     found = establish(backend)
     for _ in range(_ATTEMPTS):
@@ -125,9 +125,9 @@ def born_at(store_id: str) -> datetime | None:
 
 
 def alarm(settings: Settings, marker: Marker | None, instance: str) -> Problem | None:
-    """Return a problem if ``UPLOADS_STORE_ID`` is set and names another store than the one in use.
+    """Return the problem that ``UPLOADS_STORE_ID`` names another store than the one in use; ``None`` if it does not.
 
-    ``marker`` is that of the store in use, and ``instance`` the name of this instance.
+    ``marker`` is the marker of the store in use, and ``instance`` the name of this instance.
     """
     expected = settings.store_id
     if expected is None or (marker is not None and marker.id == expected):
@@ -147,7 +147,7 @@ def alarm(settings: Settings, marker: Marker | None, instance: str) -> Problem |
 
 
 def age(moment: datetime) -> str:
-    """Return the time that has passed since, in the largest unit that gives at least 2: ``40 s``, ``14 days``."""
+    """Return the time since ``moment``, in the largest unit of which at least 2 have passed: ``40 s``, ``14 days``."""
     seconds = max(0, int((_now() - moment).total_seconds()))
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
@@ -182,7 +182,7 @@ def _write(backend: Backend, marker: Marker, *, overwrite: bool) -> None:
 
 
 def _parse(data: bytes) -> Marker:
-    """Raise ``ValueError`` if this is not a marker."""
+    """Read a marker. Raises ``ValueError`` if this is not one."""
     content = parse_json(data)
     try:
         records = content["instances"].items()

@@ -1,4 +1,4 @@
-"""The store's state as one process knows it: checked in the background, reported in the log and at ``_health``."""
+"""Check the store in the background. Report its state in the log and to the health check, ``GET /uploads/_health``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from flask.signals import request_started
 from .. import keys
 from ..backends.base import Backend
 from ..config import Settings
-from ..errors import BackendError, InvalidKey, Problem
+from ..errors import InvalidKey, Problem
 from ..log import logger
 from . import marker, mounts
+from .checks import problem_of
 from .marker import Marker
 from .platform import Host
 from .verdict import Verdict, folder_of, judge
 
 # Seconds for which the result of a check is valid. A disk is checked often and a service seldom, because Cloudinary's
-# free plan allows 500 calls an hour. A failed check is repeated sooner.
-_NEAR, _FAR, _FAR_AFTER_FAILURE = 10, 300, 60
-_PATIENCE = 1.0  # seconds that a request for the health waits for a running check
-_STUCK = 60.0  # seconds: a check makes a few calls, each of which has a timeout of its own
+# free plan allows 500 calls an hour. A failed check of a service is repeated sooner.
+_VALID_ON_DISK, _VALID_IN_SERVICE, _VALID_AFTER_FAILURE = 10, 300, 60
+_HEALTH_WAIT = 1.0  # seconds that a health check waits for a running check of the store
+_STUCK_AFTER = 60.0  # seconds: a check makes a few calls, each of which has its own timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,9 @@ class StoreStatus:
     """The result of one check.
 
     :attr:`state`      ``starting``, ``ok`` or ``failing``; only ``failing`` means that uploads do not work
-    :attr:`alarm`      what is wrong if this is not the expected store
-    :attr:`unexpected` whether this store is not known to be the expected one
-    :attr:`expires`    until when the result is valid, as ``time.monotonic()`` tells the time
+    :attr:`alarm`      the problem if a marker was found and is not that of the expected store
+    :attr:`unexpected` whether a store is expected, but its marker was not found
+    :attr:`expires`    when the result expires, on the clock of ``time.monotonic()``
     """
 
     backend: str
@@ -54,7 +55,7 @@ class StoreStatus:
     expires: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``GET /uploads/_health`` answers."""
+        """Return the response to ``GET /uploads/_health``."""
         found = self.marker
         return {
             "status": "alarm" if self.state == "ok" and self.unexpected else self.state,
@@ -72,17 +73,17 @@ class StoreStatus:
 
 
 class StoreMonitor:
-    """Checks the store from time to time, signs its marker and keeps the result.
+    """Checks the store from time to time, adds this instance to its marker, and keeps the result.
 
-    Checks run in a thread of their own. Their errors never reach the app, and no request waits for them except one for
-    the health, which waits a second at most.
+    Checks run in their own thread, and their errors never reach the app. Only health checks wait for them, for one
+    second at most.
     """
 
     def __init__(self, backend: Backend, host: Host, settings: Settings, *, environ: Mapping[str, str]) -> None:
         self.backend, self.host, self.settings = backend, host, settings
         self._environ = environ
         self._folder = folder_of(backend)
-        #: Whether a check touches no network.
+        #: Whether the store can be checked without the network.
         self.nearby = self._folder is not None or backend.description.persists is False
         self._awake = False
         self._thread: Thread | None = None
@@ -92,14 +93,14 @@ class StoreMonitor:
         self._reported_problem: Problem | None = None
 
     def at_start(self) -> Verdict:
-        """Return the verdict as far as no network is needed. Read the marker if it is on a disk; write nothing."""
+        """Return the verdict, without using the network. Read the marker if it is on a disk; write nothing."""
         found = None
         if self._folder is not None and not self.host.building:
             try:
                 found = marker.read(self.backend)
                 self._raise_alarm(found)
             except Exception as error:  # noqa: BLE001 - no error of the store may keep the app from starting
-                logger.warning("%s: %s", self.settings.uploads, _problem(error))
+                logger.warning("%s: %s", self.settings.uploads, problem_of(error))
         verdict = self._judge(found)
         self._status = replace(self._status, survives=verdict.survives)
         return verdict
@@ -107,8 +108,8 @@ class StoreMonitor:
     def begin(self, app: Flask) -> None:
         """Check the store at the first request to ``app``, if it is on a disk or ``UPLOADS_STORE_ID`` is set.
 
-        Any other store is checked at the first upload or the first request for the health, so that most workers never
-        import an SDK.
+        Any other store is checked at the first upload or the first health check, so that most workers never import an
+        SDK.
         """
         if self._folder is not None or self.settings.store_id is not None:
             request_started.connect(self._on_first_request, app)
@@ -127,14 +128,14 @@ class StoreMonitor:
     def health(self) -> tuple[Mapping[str, Any], int]:
         """Return the result of the last check as JSON values, and an HTTP status: 503 if uploads do not work.
 
-        Starts a new check if the last result has expired.
+        Start a new check if the last result has expired.
         """
         thread = self._check_if_expired()
         if thread is not None:
-            thread.join(_PATIENCE)
+            thread.join(_HEALTH_WAIT)
         status = self._status
-        if thread is not None and thread.is_alive() and time.monotonic() - self._thread_started > _STUCK:
-            message = f"The store has not answered for {_STUCK:.0f} s."
+        if thread is not None and thread.is_alive() and time.monotonic() - self._thread_started > _STUCK_AFTER:
+            message = f"The store has not answered for {_STUCK_AFTER:.0f} s."
             problem = Problem(message, "Check whether its disk or its service works.")
             status = replace(status, state="failing", problem=problem)
         return status.as_json(), 503 if status.state == "failing" else 200
@@ -150,7 +151,7 @@ class StoreMonitor:
         thread = Thread(target=self._check, name="uploads-monitor", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the machine has no thread left: the next request for the health tries again
+        except RuntimeError:  # the machine has no thread left: the next health check tries again
             return None
         self._thread = thread
         return thread
@@ -163,10 +164,10 @@ class StoreMonitor:
             problem = _full_or_read_only(self._folder) if self._folder is not None else None
             works = problem is None
         except InvalidKey:
-            message = f"The backend {self.backend.name} refuses the key of the store's marker."
-            problem = Problem(message, "Change the backend so that it passes keys on unchanged.")
+            message = f"The backend {self.backend.name} refuses the key of the store's marker, {marker.KEY}."
+            problem = Problem(message, "Change the backend so that it accepts this key.")
         except Exception as error:  # noqa: BLE001 - no error of the store may reach the app
-            problem = _problem(error)
+            problem = problem_of(error)
             works = self._can_store()
         self._report(problem, works=works)
         self._status = self._status_of(found, problem, works=works)
@@ -178,33 +179,33 @@ class StoreMonitor:
             self.backend.save(key, content, content_type="text/plain", size=5, filename="probe.txt", overwrite=True)
         except Exception:  # noqa: BLE001 - the problem that the check found is the one to report
             return False
-        with contextlib.suppress(Exception):  # each instance has one name, so that leftovers do not accumulate
+        with contextlib.suppress(Exception):  # each instance uses one key, so that leftovers do not accumulate
             self.backend.delete(key)
         return True
 
     def _status_of(self, found: Marker | None, problem: Problem | None, *, works: bool) -> StoreStatus:
-        valid_for = _NEAR if self.nearby else _FAR if problem is None else _FAR_AFTER_FAILURE
+        in_service = _VALID_IN_SERVICE if problem is None else _VALID_AFTER_FAILURE
         expected, folder = self.settings.store_id, self._folder if found else None
         return StoreStatus(
             backend=self.backend.name,
             instance=self.host.id,
             state="ok" if works else "failing",
             problem=problem,
-            # Everybody can read this: it names the instance by its id and not by the names of the machine.
+            # Everybody can read this, so it contains the id of the instance and not the names of the machine.
             alarm=marker.alarm(self.settings, found, self.host.id) if found else None,
             unexpected=expected is not None and (found is None or found.id != expected),
             survives=self._judge(found).survives,
             marker=found,
             restarts_survived=found.survived(self.host) if found and folder else None,
             free_bytes=_free_bytes(folder) if folder else None,
-            expires=time.monotonic() + valid_for,
+            expires=time.monotonic() + (_VALID_ON_DISK if self.nearby else in_service),
         )
 
     def _judge(self, found: Marker | None) -> Verdict:
         return judge(self.backend, self.host, self._environ, self.settings, found=found)
 
     def _raise_alarm(self, found: Marker | None) -> None:
-        """Log an alarm once for each store that is found in place of the expected one, but not during a build."""
+        """Log an alarm, once for each store that is found instead of the expected one, but not during a build."""
         if self.host.building:
             return
         alarm = marker.alarm(self.settings, found, str(self.host))
@@ -214,7 +215,7 @@ class StoreMonitor:
             logger.error("%s: %s", self.settings.uploads, alarm)
 
     def _report(self, problem: Problem | None, *, works: bool) -> None:
-        """Log a problem only when it changes, because load balancers ask for the health every few seconds."""
+        """Log a problem only when it changes, because load balancers request health checks every few seconds."""
         if problem is not None and not works:
             problem = replace(problem, message=f"UPLOADS DO NOT WORK. {problem.message}")
         if problem is not None and problem != self._reported_problem:
@@ -222,16 +223,6 @@ class StoreMonitor:
         elif problem is None and self._reported_problem is not None:
             logger.info("%s: The store works again.", self.settings.uploads)
         self._reported_problem = problem
-
-
-def _problem(error: Exception) -> Problem:
-    """Return the problem of an error of this package. Any other may hold a path or a secret: name only its type."""
-    if isinstance(error, BackendError):
-        return error.problem
-    return Problem(
-        f"The store failed with {type(error).__name__}, which its backend does not handle.",
-        "Report this to the author of the backend.",
-    )
 
 
 def _full_or_read_only(folder: Path) -> Problem | None:

@@ -1,7 +1,7 @@
 """Find out what kind of storage a folder is on: a separate disk, the root file system, memory or a container's image.
 
-The answer comes from the kernel (proc_pid_mountinfo(5)). It does not say whether the storage survives a deploy: a root
-file system does on a plain server, but most hosting platforms wipe it. :mod:`.verdict` decides that.
+The kernel tells the kind (proc_pid_mountinfo(5)), but not whether the storage survives a deploy: the root file system
+of a plain server does, but most hosting platforms wipe theirs. :mod:`.verdict` decides that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class Place(Enum):
-    """The kinds of storage. Each value is a noun phrase for use in a sentence."""
+    """The kinds of storage that a folder can be on. Each value describes one, as a noun phrase."""
 
     OWN = "a separate mount"
     ROOT = "the root file system"
@@ -70,9 +70,9 @@ class DiskSpace:
 
 
 def find_mount(directory: Path) -> Mount:
-    """Return the mount that a folder is on, or would be on if it existed. Creates nothing.
+    """Return the mount that a folder is on, or would be on if it existed. Create nothing.
 
-    Follows symbolic links, also broken ones. Does not raise :exc:`OSError` for an absolute path.
+    Follow symbolic links, also broken ones. Raise no :exc:`OSError` for an absolute path.
     """
     path, device = _nearest_folder(directory)
     try:

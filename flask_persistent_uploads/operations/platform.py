@@ -20,7 +20,8 @@ class Platform:
     """The facts about one hosting platform. ``None`` means unknown, or no limit.
 
     :attr:`known_by`       environment variables, any of which identifies the platform
-    :attr:`confirmed_by`   variables that the platform sets too; if all are missing, somebody set the others by hand
+    :attr:`confirmed_by`   variables that the platform sets as well; if all of them are missing, somebody may have set
+                           the others by hand
     :attr:`running`        a variable that is set only while the app runs, not while it is built or released
     :attr:`releasing`      a variable that is set only while a release command runs
     :attr:`instance`       variables that together identify an instance and its deploy
@@ -196,16 +197,16 @@ _BOOT = "proc/sys/kernel/random/boot_id"
 class Host:
     """The instance that this process runs in.
 
-    :attr:`names`     what the platform calls the instance and its deploy, for the log
-    :attr:`doubt`     why the platform may be wrong, as a sentence; ``None`` if nothing suggests that
-    :attr:`building`  whether the app is being built or released; no disk is mounted then
-    :attr:`stated`    whether the platform was set by hand
+    :attr:`names`     the platform's names for the instance and its deploy
+    :attr:`doubt`     the problem if the environment contradicts itself about the platform
+    :attr:`building`  whether the app is being built or released, while no disk is mounted
+    :attr:`stated`    whether the user set the platform
     :attr:`machine`   a hash that identifies the machine and does not change when it restarts
     """
 
     platform: Platform
     names: tuple[str, ...]
-    doubt: str | None = None
+    doubt: Problem | None = None
     building: bool = False
     stated: bool = False
     machine: str = ""
@@ -216,9 +217,9 @@ class Host:
 
     @property
     def kind(self) -> str:
-        """Return the platform, or the machine if its disk is not wiped. Markers compare it.
+        """Return the platform, and the machine if its disk is not wiped. The records in a marker contain it.
 
-        A marker that was copied to another machine, with an image or a backup, therefore proves nothing there.
+        Therefore, a marker that was copied to another machine, with an image or a backup, proves nothing there.
         """
         return self.platform.id if self.platform.wiped else f"{self.platform.id} {self.machine}"
 
@@ -226,7 +227,7 @@ class Host:
     def id(self) -> str:
         """Return 12 hex digits that all processes of one instance and deploy share.
 
-        Instances that their platform does not tell apart have the same id.
+        Instances to which the platform gives the same names have the same id.
         """
         return hashlib.sha256("\0".join([self.platform.id, *self.names]).encode()).hexdigest()[:12]
 
@@ -238,20 +239,16 @@ def detect(
     variable: str = "UPLOADS_PLATFORM",
     root: Path = Path("/"),
 ) -> Host:
-    """Detect the host from its environment, unless ``override`` names the platform. Uses no network.
+    """Detect the host from its environment, unless ``override`` is the id of the platform. Use no network.
 
-    ``variable`` is where ``override`` was set. Raises ``ConfigError`` if no platform has that id.
+    ``variable`` is the setting that holds ``override``. Raises ``ConfigError`` if no platform has that id.
     """
     platform = _by_id(override, variable) if override else _recognise(environ, root)
-    doubt = None
-    if platform.confirmed_by and not override and not any(environ.get(name) for name in platform.confirmed_by):
-        known = next(name for name in platform.known_by if environ.get(name))
-        doubt = f"{known} suggests {platform.name}, but {' and '.join(platform.confirmed_by)} is not set."
     names = tuple(environ[name] for name in platform.instance if environ.get(name))
     return Host(
         platform,
         names or (_fallback_name(platform, root),),
-        doubt=doubt,
+        doubt=None if override else _doubt(platform, environ, variable),
         building=_is_building(platform, environ),
         stated=override is not None,
         machine=_machine_hash(root),
@@ -274,6 +271,15 @@ def _recognise(environ: Mapping[str, str], root: Path) -> Platform:
             return platform
     in_a_container = any((root / name).exists() for name in _CONTAINER_FILES)
     return _by_id("docker" if in_a_container else "machine")
+
+
+def _doubt(platform: Platform, environ: Mapping[str, str], variable: str) -> Problem | None:
+    if not platform.confirmed_by or any(environ.get(name) for name in platform.confirmed_by):
+        return None
+    known = next(name for name in platform.known_by if environ.get(name))
+    message = f"{known} suggests {platform.name}, but {' and '.join(platform.confirmed_by)} is not set."
+    remedy = f"If the app does not run on {platform.name}, remove {known}, or set {variable}=machine."
+    return Problem(message, remedy, variable)
 
 
 def _is_building(platform: Platform, environ: Mapping[str, str]) -> bool:

@@ -1,9 +1,10 @@
-"""What to configure for each kind of store, as text to copy; and for a bucket, the steps that configure it."""
+"""Tell what to configure for each kind of store, as text to copy. Plan and carry out the steps for a bucket."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,15 +16,15 @@ from .bucket import Bucket, NotAllowed
 
 KINDS = ("s3", "r2", "cloudinary", "imagekit", "disk")
 
-_AFTERWARDS = """Deploy the app. Then run in the shell of the host:
+_AFTERWARDS = """Deploy the app and upload a file. Then run in the shell of the host:
 
 flask --app app uploads doctor{option}
 
-It prints the id of the store. Set {variable} to that id, and the log
-has an alarm if the app ever starts with another store or an empty one."""
+It prints the id of the store. Set {variable} to that id. The app
+then logs an alarm if it ever starts with another store or an empty one."""
 
 
-def command(uploads: str, arguments: str) -> str:
+def setup_command(uploads: str, arguments: str) -> str:
     """Return the command line of ``flask uploads setup`` for the ``Uploads`` of a name."""
     return f"flask uploads setup {arguments}{_name_option(uploads)}"
 
@@ -36,8 +37,8 @@ def _name_option(uploads: str) -> str:
 class Target:
     """The store to configure.
 
-    :attr:`endpoint`  the endpoint of the bucket, unless it is Amazon's
-    :attr:`path`      where a disk is mounted
+    :attr:`endpoint`  the endpoint of the bucket; ``None`` for Amazon S3
+    :attr:`path`      the path where a disk is mounted
     :attr:`uploads`   the name of the ``Uploads``
     """
 
@@ -50,7 +51,7 @@ class Target:
     uploads: str = "uploads"
 
     def variable(self, setting: str) -> str:
-        """Return the variable of a setting."""
+        """Return the variable of a setting of this ``Uploads``."""
         return config.variable(self.uploads, setting)
 
 
@@ -64,7 +65,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables to set, and those whose values are secret, with placeholders."""
+    """The variables to set. The values of the secret ones are placeholders."""
 
     plain: Mapping[str, str]
     secret: Mapping[str, str]
@@ -75,9 +76,9 @@ class Environment:
 
 
 def sections(kind: str, target: Target) -> Iterator[Section]:
-    """Yield what to configure for a kind of store, one of :data:`KINDS`. No secret is in it."""
+    """Yield what to configure for a kind of store, one of :data:`KINDS`. It contains no secret."""
     environment = _environment(kind, target)
-    yield Section("Environment variables, for the dashboard of the host or for .env", str(environment))
+    yield Section("Environment variables, to set in the dashboard of the host or in .env", str(environment))
     if kind == "s3":
         policy = _json(buckets.policy(target.bucket, target.prefix))
         yield Section("IAM policy for the access key (setup --apply needs the key of an administrator)", policy)
@@ -128,12 +129,11 @@ def _json(content: object) -> str:
 
 
 def _aws(target: Target) -> str:
-    call = "aws s3api"
     return "\n".join(
         [
             f"aws s3 mb s3://{target.bucket} --region {target.region}",
-            f"{call} put-bucket-cors --bucket {target.bucket} \\\n  --cors-configuration file://cors.json",
-            f"{call} put-bucket-lifecycle-configuration --bucket {target.bucket} \\\n"
+            f"aws s3api put-bucket-cors --bucket {target.bucket} \\\n  --cors-configuration file://cors.json",
+            f"aws s3api put-bucket-lifecycle-configuration --bucket {target.bucket} \\\n"
             f"  --lifecycle-configuration file://lifecycle.json",
         ]
     )
@@ -153,11 +153,11 @@ def _render(kind: str, environment: Environment, target: Target) -> str:
 
 def _koyeb(kind: str, environment: Environment, target: Target) -> str:
     lines = [f"koyeb secrets create {name} --value-from-stdin" for name in environment.secret]
-    options = [f"--env {name}={json.dumps(value)}" for name, value in environment.plain.items()]
+    options = [f"--env {shlex.quote(f'{name}={value}')}" for name, value in environment.plain.items()]
     options += [f"--env {name}=@{name}" for name in environment.secret]
     if kind == "disk":
         lines.append("koyeb volumes create uploads --region fra --size 10")
-        options.append(f"--volumes uploads:{target.path}")
+        options.append(f"--volumes {shlex.quote(f'uploads:{target.path}')}")
     return "\n".join([*lines, " \\\n  ".join(["koyeb services update <app>/<service>", *options])])
 
 
@@ -177,7 +177,7 @@ volumes:
 class Step:
     """One thing to do to a bucket.
 
-    :attr:`do`       the function that does it; ``None`` if it is done already, or cannot be done
+    :attr:`do`       the function that does it; ``None`` if it is already done or cannot be done
     :attr:`blocked`  why it cannot be done
     """
 
@@ -186,16 +186,14 @@ class Step:
     blocked: Problem | None = None
 
 
-_FORBIDDEN = Problem(
-    "The credentials are not allowed to do this.", "Use the credentials of an administrator, or do it yourself."
-)
+_ADMINISTRATOR = "Use the credentials of an administrator, or do it in the dashboard of the service."
+_FORBIDDEN = Problem("The credentials are not allowed to do this.", _ADMINISTRATOR)
 _HIDDEN = Problem(
-    "The credentials are not allowed to read the present rules, which must not be overwritten.",
-    "Use the credentials of an administrator, or do it yourself.",
+    "The credentials are not allowed to read the current rules, which must not be overwritten.", _ADMINISTRATOR
 )
 _NO_ACCESS = Problem(
     "The bucket belongs to another account, or the permission s3:ListBucket is missing.",
-    "Choose another name, or allow s3:ListBucket.",
+    "Use a bucket with another name, or allow s3:ListBucket.",
 )
 
 
@@ -210,32 +208,32 @@ def plan(bucket: Bucket) -> list[Step]:
         return [Step("Read the bucket", blocked=_NO_ACCESS)]
     prefix = bucket.backend.prefix
     return [
-        Step("The bucket exists") if exists else Step("Create the bucket, private", bucket.create),
-        _rules(
-            "Let scripts of any page read files (CORS)",
+        Step("The bucket exists") if exists else Step("Create the private bucket", bucket.create),
+        _rules_step(
+            "Allow scripts of any page to read files (CORS)",
             bucket.cors if exists else list,
             buckets.allows_scripts,
             lambda: bucket.add_cors(buckets.CORS_RULE),
         ),
-        _rules(
+        _rules_step(
             f"Delete the parts of interrupted uploads after {buckets.CLEANUP_DAYS} days (lifecycle)",
             bucket.lifecycle if exists else list,
             lambda rules: buckets.has_cleanup(rules, prefix),
             lambda: bucket.add_lifecycle(buckets.cleanup_rule(prefix)),
         ),
-        _marker(bucket, exists=exists),
+        _marker_step(bucket, exists=exists),
     ]
 
 
-def _marker(bucket: Bucket, *, exists: bool) -> Step:
+def _marker_step(bucket: Bucket, *, exists: bool) -> Step:
     text = "Write the marker of the store"
-    with contextlib.suppress(BackendError):  # the step itself reports it
+    with contextlib.suppress(BackendError):  # the step reports it when it runs
         if exists and marker.read(bucket.backend) is not None:
             return Step(text)
     return Step(text, lambda: marker.establish(bucket.backend))
 
 
-def _rules(
+def _rules_step(
     text: str,
     current: Callable[[], list[buckets.Rule]],
     sufficient: Callable[[list[buckets.Rule]], bool],
@@ -249,9 +247,9 @@ def _rules(
 
 
 def carry_out(steps: Sequence[Step]) -> Iterator[tuple[Step, Problem | None]]:
-    """Do each step that is not done yet, and yield it with its problem, if any. A problem undoes nothing.
+    """Carry out each step that is not yet done, and yield it with its problem, if any. Completed steps are kept.
 
-    Stop after the first step if it fails, because nothing can be done without the bucket.
+    Stop if the first step fails, because the others need the bucket.
     """
     for step in steps:
         if step.do is None and step.blocked is None:

@@ -14,7 +14,7 @@ from ..errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """How far ``init_app`` came. ``backend`` is ``None`` if the settings make none."""
+    """What ``init_app`` had set up. ``backend`` is ``None`` if it cannot be constructed from the settings."""
 
     app: Flask
     reading: Reading
@@ -22,7 +22,7 @@ class Startup:
 
 
 class StartupRefused(ConfigError):
-    """The ``ConfigError`` that ``init_app`` raises; :attr:`startup` holds what was set up until then."""
+    """The ``ConfigError`` that ``init_app`` raises. :attr:`startup` holds what it had set up before."""
 
     def __init__(self, problems: Sequence[Problem], startup: Startup) -> None:
         super().__init__(problems)

@@ -25,11 +25,11 @@ T = TypeVar("T")
 CALL_SECONDS = 5.0  # for one call to the store
 _REMOVAL_SECONDS = 2.0  # for removing the file after a call that failed
 _ATTEMPTS, _PAUSE_SECONDS = 6, 0.5
-_EXPIRES = 300
+_URL_SECONDS = 300  # for which the direct url is signed
 
 
 class StoreTrial:
-    """The file and its store. At its end, this context manager removes the file and the folders made for it."""
+    """A small file and the store it is tried on. On exit, the file and the folders created for it are removed."""
 
     def __init__(self, backend: Backend, settings: Settings, host: Host) -> None:
         self.backend, self.settings, self.host = backend, settings, host
@@ -39,7 +39,7 @@ class StoreTrial:
         self.content = f"flask uploads doctor {secrets.token_hex(16)}\n".encode()
         self._signed_at = int(time.time())
         self.may_exist = False
-        self._response: web.Answer | None = None
+        self._service_response: web.Response | None = None
         self._unreachable = False
         self._new_folders: list[Path] = []
 
@@ -49,19 +49,19 @@ class StoreTrial:
     def __exit__(self, *_: object) -> None:
         self.remove()
         for folder in self._new_folders:
-            with contextlib.suppress(OSError):  # it was not created, or another program uses it by now
+            with contextlib.suppress(OSError):  # it was not created, or another program uses it now
                 folder.rmdir()
 
     @property
     def place(self) -> str:
-        """Return what the service calls the file."""
+        """Return the name of the file in the store, by which an operator can find and delete it."""
         return f"{self.bucket.backend.prefix}/{self.key}" if self.bucket else self.key
 
     # -- the store
 
     def reach(self) -> None:
-        """Ask the store for a file that does not exist. Raises ``BackendError`` for any answer but "not there"."""
-        with contextlib.suppress(FileMissing):  # not by stat(): the answer to a HEAD request has no error code
+        """Open a file that does not exist. Raises ``BackendError`` unless the store answers that it does not exist."""
+        with contextlib.suppress(FileMissing):  # not stat(): the response to a HEAD request has no error code
             self.call(lambda: self.backend.open(self.missing_key).close())
 
     def call(self, function: Callable[[], T]) -> T:
@@ -100,7 +100,7 @@ class StoreTrial:
         return found.size if found else None
 
     def delete(self) -> None:
-        """Delete the file. If this fails, it is not tried again; an interrupt does not count as a failure."""
+        """Delete the file. If this raises an error, :meth:`remove` does not try again; after an interrupt, it does."""
         try:
             self.call(lambda: self.backend.delete(self.key))
         except Exception:
@@ -117,18 +117,18 @@ class StoreTrial:
         gone, self.may_exist = not self.may_exist, False
         return gone
 
-    def soon(self, holds: Callable[[], bool]) -> bool:
-        """Return whether a condition holds within a few seconds: the search index of some services lags behind."""
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Return whether a condition is met within a few seconds. The search index of some services lags behind."""
         for _ in range(_ATTEMPTS):
             try:
-                if holds():
+                if condition():
                     return True
             except BackendError:  # another check reports it
                 return True
             time.sleep(_PAUSE_SECONDS)
         return False
 
-    # -- the service, as a browser reaches it
+    # -- the service, as a browser requests it
 
     @property
     def address(self) -> str | None:
@@ -139,25 +139,25 @@ class StoreTrial:
         return f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/" if url else None
 
     @property
-    def response(self) -> web.Answer | None:
-        """Return what the service answers to anybody; ``None`` if it has no address. Raises ``web.Unreachable``.
+    def service_response(self) -> web.Response | None:
+        """Return the response of the service to a request without credentials; ``None`` if it has no address.
 
-        The service is asked once.
+        The request is sent once. Raises ``web.Unreachable``.
         """
-        if self._response is None and self.address is not None:
-            self._response = web.ask(self.address, method="HEAD", seconds=CALL_SECONDS)
-        return self._response
+        if self._service_response is None and self.address is not None:
+            self._service_response = web.request(self.address, method="HEAD", seconds=CALL_SECONDS)
+        return self._service_response
 
     def url(self, method: str) -> str | None:
-        """Return the direct url; ``None`` if there is none, or if it did not answer before."""
+        """Return the direct url; ``None`` if there is none, or if :meth:`request` could not reach it."""
         if self._unreachable:
             return None
-        return self.backend.url(self.key, signed_at=self._signed_at, expires_in=_EXPIRES, method=method)
+        return self.backend.url(self.key, signed_at=self._signed_at, expires_in=_URL_SECONDS, method=method)
 
-    def ask(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> web.Answer:
-        """Return the answer of a direct url. Raises ``web.Unreachable``, and there is no direct url from then on."""
+    def request(self, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> web.Response:
+        """Request a direct url. Raises ``web.Unreachable``; then :meth:`url` returns ``None``."""
         try:
-            return web.ask(url, method=method, headers=headers, seconds=CALL_SECONDS)
+            return web.request(url, method=method, headers=headers, seconds=CALL_SECONDS)
         except web.Unreachable:
             self._unreachable = True
             raise

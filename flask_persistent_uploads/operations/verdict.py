@@ -16,7 +16,7 @@ from .marker import Marker
 from .mounts import Mount, Place
 from .platform import Host
 
-# A marker proves nothing in these places: it may have come with the image, or be about to go with the pod.
+# In these places, a marker proves nothing: it may be part of the image, or it will be deleted with the pod.
 _TEMPORARY = {
     Place.MEMORY: "The folder is in memory, which is lost when the machine stops.",
     Place.IMAGE: "The folder is in the writable layer of the container, which is removed with the container.",
@@ -38,10 +38,10 @@ class Verdict:
 def judge(
     backend: Backend, host: Host, environ: Mapping[str, str], settings: Settings, *, found: Marker | None = None
 ) -> Verdict:
-    """Return whether the files of ``backend`` survive the next deploy. Creates nothing and uses no network.
+    """Return whether the files of ``backend`` survive the next deploy. Create nothing and use no network.
 
-    ``found`` is the marker of the store, if it was read. Proof beats inference: if the marker holds the record of an
-    earlier deploy, the disk persists.
+    ``found`` is the marker of the store, if it was read. If it holds the record of an earlier deploy, that proves that
+    the disk persists, whatever the platform and the mount suggest.
     """
     persists, directory, proof = backend.description.persists, folder_of(backend), _proof(found, host)
     if persists:
@@ -67,16 +67,19 @@ def folder_of(backend: Backend) -> Path | None:
     return path.parents[below - 1] if path.as_posix().endswith(f"/{marker.KEY}") else path.parent
 
 
+def history(found: Marker, host: Host) -> str:
+    """Return what a store on a disk has survived, as the end of a sentence that begins with "The store has"."""
+    number = found.survived(host)
+    # If several instances can share the disk, the others may still be running.
+    one_at_a_time = host.platform.shared is False or not host.platform.wiped
+    return f"survived {plural(number, 'restart')}" if one_at_a_time else f"served {plural(number, 'other instance')}"
+
+
 def _proof(found: Marker | None, host: Host) -> str:
     """Return what the marker proves, as a sentence; empty if it proves nothing."""
-    survived = found.survived(host) if found else 0
-    if found is None or survived == 0:
+    if found is None or found.survived(host) == 0:
         return ""
-    one_at_a_time = host.platform.shared is False or not host.platform.wiped
-    event = (
-        f"survived {plural(survived, 'restart')}" if one_at_a_time else f"served {plural(survived, 'other instance')}"
-    )
-    return f"The store has {event} since {format_date(found.since)}."
+    return f"The store has {history(found, host)} since {format_date(found.since)}."
 
 
 def _judge_folder(
@@ -106,7 +109,7 @@ def _judge_mount(mount: Mount, host: Host, *, proven: bool) -> tuple[bool | None
     """Return whether files on a mount survive, and a sentence that says why."""
     platform, place = host.platform, mount.place
     kind = f" ({mount.filesystem})" if mount.filesystem else ""
-    wiped = f"{platform.name} wipes this disk at every deploy and restart."
+    wiped = f"{platform.name} wipes the app's disk at every deploy and restart."
     if place in _TEMPORARY:
         return False, wiped if place is Place.IMAGE and platform.known_by else _TEMPORARY[place]
     if place is Place.ANONYMOUS:
@@ -117,7 +120,7 @@ def _judge_mount(mount: Mount, host: Host, *, proven: bool) -> tuple[bool | None
     if proven or (separate and kind) or (host.stated and place is not Place.UNKNOWN):
         disk = "a separate disk" if separate else f"the disk of {platform.name}"
         return True, f"The folder is on {disk}{kind}."
-    # A platform that is missing in the table looks like a plain machine.
+    # A platform that is not in the table looks like a server of the user's own.
     return None, f"The folder is on the disk of {platform.name}{kind}, which may not be permanent."
 
 
@@ -145,7 +148,7 @@ def _use_a_disk(backend: Backend, host: Host, environ: Mapping[str, str], settin
 
 
 def _variable(settings: Settings, name: str) -> str:
-    """Return the variable to set. Setting a native one that several ``Uploads`` share may not change this one."""
+    """Return the variable to set. For a further ``Uploads``, it is never a native one, which others may share."""
     shared = settings.uploads != "uploads" and not settings.is_own(name)
     return config.variable(settings.uploads, name) if shared else settings.variable(name)
 
@@ -155,6 +158,6 @@ def _reads_dir(backend: Backend) -> bool:
 
 
 def _sentences(*clauses: str | None) -> str:
-    """Join clauses in the imperative to sentences, each an alternative to the others."""
+    """Make a sentence of each clause, and join them as alternatives."""
     first, *others = [clause for clause in clauses if clause]
     return " ".join([f"{first[0].upper()}{first[1:]}.", *(f"Alternatively, {other}." for other in others)])

@@ -20,7 +20,7 @@ _MAX_BODY = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """An HTTP response. The body is cut off after 1 MiB."""
 
     status: int
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Unreachable(Exception):
-    """No response was received. The message does not repeat the address, which may be a signed one."""
+    """No response was received. The message is a clause, and does not repeat the address, which may be signed."""
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -38,7 +38,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 class _SameHost(HTTPRedirectHandler):
-    """Follows redirects to https or another path, but to no other host: the response must not choose whom we ask."""
+    """Follows redirects to another scheme or path, but not to another host, which the server must not choose for us."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -49,41 +49,43 @@ class _SameHost(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def ask(
+def request(
     url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, seconds: float = 5, follow: bool = False
-) -> Answer:
+) -> Response:
     """Send one request on a new connection, and return the response, whatever its status.
 
-    ``follow`` follows redirects within the same host. Raises :class:`Unreachable` if the whole response is not received
-    within ``seconds``.
+    If ``follow`` is set, redirects within the same host are followed. Raises :class:`Unreachable` if the whole response
+    is not received within ``seconds``.
     """
     if not url.startswith(("http://", "https://")):
-        raise Unreachable("it is not an http address")
+        raise Unreachable("the address does not begin with http:// or https://")
     opener = build_opener(_SameHost if follow else _NoRedirects)
 
-    def call() -> Answer:
-        request = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
+    def send() -> Response:
+        prepared = Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - checked above
         try:
-            with opener.open(request, timeout=seconds) as answer:
-                return Answer(answer.status, answer.headers, answer.read(_MAX_BODY))
+            with opener.open(prepared, timeout=seconds) as found:
+                return Response(found.status, found.headers, found.read(_MAX_BODY))
         except HTTPError as error:
             with error:
-                return Answer(error.code, error.headers, error.read(_MAX_BODY))
+                return Response(error.code, error.headers, error.read(_MAX_BODY))
 
     try:
-        return remote.call_with_deadline(seconds, call)
+        return remote.call_with_deadline(seconds, send)
     except BackendTimeout:
-        raise Unreachable("it did not answer in time") from None
+        raise Unreachable("the server did not answer in time") from None
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(_describe(getattr(error, "reason", error))) from None
 
 
 def _describe(reason: object) -> str:
+    """Return why no response was received, as a clause."""
     descriptions = {
-        socket.gaierror: "its host name does not exist",
-        ConnectionRefusedError: "it refused the connection",
-        ssl.SSLCertVerificationError: "its certificate is not trusted",
-        ssl.SSLError: "it does not speak TLS (is it http instead of https?)",
-        TimeoutError: "it did not answer in time",
+        socket.gaierror: "the host name does not exist",
+        ConnectionRefusedError: "the server refused the connection",
+        ssl.SSLCertVerificationError: "the server's certificate is not trusted",
+        ssl.SSLError: "the server does not speak TLS (should the address begin with http://?)",
+        TimeoutError: "the server did not answer in time",
     }
-    return next((text for kind, text in descriptions.items() if isinstance(reason, kind)), "it cannot be reached")
+    found = (text for kind, text in descriptions.items() if isinstance(reason, kind))
+    return next(found, "the server cannot be reached")

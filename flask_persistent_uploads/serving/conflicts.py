@@ -1,4 +1,4 @@
-"""Two conflicts with the rest of the app: a route that answers in our place, and links that bypass the hook."""
+"""Finds two conflicts with the rest of the app: another route for ``/uploads``, and links that bypass the hook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def warn_about_conflicts(app: Flask, state: State) -> None:
 
 
 def other_route(app: Flask, state: State) -> Problem | None:
-    """Return the problem that a route of the app answers for uploads, such as the one that served the old folder."""
+    """Return a problem if a route of the app handles the path of uploads, such as one that served an old folder."""
     settings = state.settings
     route = "A route of the app"
     try:
@@ -45,7 +45,7 @@ def other_route(app: Flask, state: State) -> Problem | None:
 
 
 def public_links(state: State) -> Problem | None:
-    """Return the problem that permanent, public links of the backend bypass the authorize hook."""
+    """Return a problem if the backend's links are public and permanent, so that they bypass the authorize hook."""
     settings, backend = state.settings, state.backend
     if state.hooks.authorize is None or not backend.permanent_urls:
         return None

@@ -1,4 +1,4 @@
-"""The links to a file: the app's own permanent one, and the temporary one to the file itself."""
+"""Makes the links to a file: the app's own permanent link, and the temporary link to the file itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .state import State
 
 
 def permanent(state: State, path: str, *, external: bool) -> str:
-    """Return the app's link to a quoted ``path`` of an ``Uploads``; ``external`` adds scheme and host."""
+    """Return the app's permanent link for a quoted ``path``; ``external`` adds scheme and host."""
     root = request.script_root if has_request_context() else current_app.config["APPLICATION_ROOT"].rstrip("/")
     return f"{_origin() if external else ''}{root}{state.settings.url_prefix}/{path}"
 
 
 def direct(app: Flask, state: State, key: str, *, expires: int, download_name: str | None, external: bool) -> str:
-    """Return today's link into the backend, or the app's own with a signature if the app sends the file."""
+    """Return the current link into the backend, or the app's own link with a signature if the app sends the file."""
     link = redirects.direct_link(state.backend, key, expires, download_name=download_name)
     if link is not None:
         return link.url

@@ -1,4 +1,4 @@
-"""Under which name and headers a file is served. Any type may be stored; browsers show only those that are safe."""
+"""Decides under which name and headers a file is served. Any type may be stored; browsers show only safe ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 from .. import content_types
 
-#: Sent with every file that the app serves itself.
+#: Sent with every file that the app sends itself.
 SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; sandbox"),
 )
 
+# The random part of a name: 32 hex digits in new keys, a UUID in keys of older apps.
 _RANDOM = re.compile(r"[0-9a-f]{32}-?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}[-_]?")
 
 

@@ -1,7 +1,7 @@
-"""Direct urls that stay the same for a whole window, and the redirect to one.
+"""Redirects to direct urls that stay the same for a whole window.
 
-Within a window every worker and host answers with the same URL, byte for byte, so that browsers keep the picture. A
-redirect may be cached as long as its signature is valid, less a margin.
+Within a window, every worker and host makes the same URL, byte for byte, so that browsers keep the picture in their
+cache. A redirect may be cached as long as its signature is valid, less a margin.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def direct_link(
     download_name: str | None = None,
     ends_at: float | None = None,
 ) -> Link | None:
-    """Return today's direct url of a key; ``None`` if the app sends the file itself.
+    """Return the current direct url of a key; ``None`` if the app sends the file itself.
 
     It works for at least half of ``expires`` seconds, but not beyond the end of temporary credentials, nor beyond
     ``ends_at`` (Unix seconds).
@@ -72,7 +72,7 @@ def window_start(key: str, expires: int, moment: float) -> int:
 class Redirect(Response):
     """A 302 that caches keep no longer than its link works. It is never a 301, because the link changes.
 
-    It has no body and an absolute Location. It leaves out what a Response does for bodies and for relative URLs, which
+    It has no body and an absolute Location. It skips what a ``Response`` does for bodies and for relative URLs. That
     halves the cost of a view.
     """
 
@@ -83,7 +83,7 @@ class Redirect(Response):
     def __init__(self, link: Link, *, private: bool) -> None:
         self.response = ()
         self._on_close = []
-        # A page that fetches the file follows the redirect with "Origin: null", which only * matches.
+        # A script on another site follows the redirect with "Origin: null", which only * matches.
         shared = () if private else (("Access-Control-Allow-Origin", "*"),)
         self.headers = _Headers(
             [
@@ -104,7 +104,7 @@ class Redirect(Response):
 
 
 class _Headers(Headers):
-    """Headers whose names and values are known to be valid, so that none is checked."""
+    """Headers whose names and values are known to be valid, so they are not checked."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._list = pairs

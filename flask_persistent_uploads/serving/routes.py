@@ -1,4 +1,4 @@
-"""``GET`` and ``HEAD /uploads/<path>``: a redirect to the backend, or the bytes if the app keeps them itself."""
+"""The views. ``GET /uploads/<path>`` redirects to the backend, or sends the file if the app keeps it itself."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def blueprint(state: State) -> Blueprint:
     routes = Blueprint(state.blueprint, __name__)
 
     def file(path: str) -> Response:
-        """Answer with the file that ``path`` names in any spelling, or 404: missing, forbidden, or not a key."""
+        """Serve the file that ``path`` names in any spelling. Answer 404 if it is missing, forbidden, or not a key."""
         return _file(state, path)
 
     def health() -> Response:
-        """Report the state of the store to a platform's health check and to ``flask uploads doctor --url``."""
+        """Report the state of the store, for a platform's health check and for ``flask uploads doctor --url``."""
         return _health(state)
 
-    # Werkzeug would redirect a doubled slash to the merged path, at the Host that the client sent. The second rule is
-    # for rows that were written on Windows, "uploads\\x.png", as encodeURI sends them.
+    # By default, Werkzeug redirects a doubled slash to the merged path, on the Host that the client sent. The second
+    # rule is for rows that were written on Windows, such as "uploads\\x.png": encodeURI sends them like this.
     for rule in (f"{url_prefix}/<path:path>", f"{url_prefix}\\<path:path>"):
         routes.add_url_rule(rule, "file", file, methods=["GET"], merge_slashes=False)
     routes.add_url_rule(f"{url_prefix}/_health", "health", health, methods=["GET"], merge_slashes=False)
@@ -45,8 +45,8 @@ def blueprint(state: State) -> Blueprint:
 
 
 def _health(state: State) -> Response:
-    answer, status = state.monitor.health()
-    response = jsonify(answer)
+    report, status = state.monitor.health()
+    response = jsonify(report)
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"
     if status == 503:
@@ -84,7 +84,7 @@ def _signed_query(state: State, key: str) -> SignedQuery | None:
 
 def _may_read(hook: AuthorizeHook, key: str) -> bool:
     allowed = current_app.ensure_sync(hook)("read", key)
-    if not isinstance(allowed, bool):  # a redirect to a login page would count as a yes
+    if not isinstance(allowed, bool):  # a redirect to a login page would count as True
         raise TypeError(f"The authorize hook must return True or False, not {type(allowed).__name__}.")
     return allowed
 
@@ -137,7 +137,10 @@ def _response(state: State, stat: Stat, body: IO[bytes], download_name: str | No
 
 
 def _delegate_to_web_server(state: State, key: str, response: Response) -> bool:
-    """Let nginx (``UPLOADS_ACCEL_REDIRECT``) or Apache (Flask's ``USE_X_SENDFILE``) send the file, if it is set up."""
+    """Let nginx or Apache send the file, if ``UPLOADS_ACCEL_REDIRECT`` or Flask's ``USE_X_SENDFILE`` is set.
+
+    Return whether one of them is set.
+    """
     path = state.backend.filesystem_path(key)
     location = state.settings["accel_redirect"]
     if path is not None and location is not None:
@@ -150,7 +153,7 @@ def _delegate_to_web_server(state: State, key: str, response: Response) -> bool:
 
 
 def _log_missing(state: State, key: str) -> None:
-    """Log a missing file once, however often a page asks for it."""
+    """Log a missing file once, however often it is requested."""
     if key not in state.missing:
         if len(state.missing) >= _MAX_REMEMBERED:
             state.missing.clear()

@@ -1,7 +1,8 @@
-"""Direct urls into the app itself, for backends whose files the app sends: the permanent link with a signed query.
+"""Signs direct urls into the app itself, for backends whose files the app sends: permanent links with a signed query.
 
-The signature binds the ``Uploads``, the key, the end and the download name. It replaces the authorize hook, as the
-signature of a link into S3 does. A query whose signature is wrong or has expired is ignored, like any other query.
+The signature covers the name of the ``Uploads``, the key, the expiry and the download name. It replaces the authorize
+hook, as the signature of a link into S3 does. A query whose signature is wrong or has expired is ignored, like any
+other query.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ class SignedQuery:
 
 
 def sign(app: Flask, uploads: str, key: str, *, ends_at: int, download_name: str | None) -> str | None:
-    """Return the query string, or ``None`` if the app has no ``SECRET_KEY``."""
+    """Return the query string that allows reading until ``ends_at`` (Unix seconds).
+
+    Returns ``None`` if the app has no ``SECRET_KEY``.
+    """
     signer = _signer(app)
     if signer is None:
         return None
@@ -39,7 +43,7 @@ def sign(app: Flask, uploads: str, key: str, *, ends_at: int, download_name: str
 
 
 def verify(app: Flask, uploads: str, key: str, query: Mapping[str, str], *, moment: float) -> SignedQuery | None:
-    """Return what a query allows at this ``moment`` (Unix seconds), or ``None``."""
+    """Return what a query allows at this ``moment`` (Unix seconds); ``None`` if it is not valid."""
     signer = _signer(app)
     parameters = {name: query[name] for name in ("expires", "download") if name in query}
     text = _signed_text(uploads, key, parameters)

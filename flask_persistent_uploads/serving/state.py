@@ -1,4 +1,4 @@
-"""What the views need to know of one ``Uploads`` in one app."""
+"""The state of one ``Uploads`` in one app, for the views."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ class Hooks:
 
 @dataclass(eq=False, slots=True)
 class State:
-    """One ``Uploads`` in one app. ``missing`` holds the keys that were logged as missing."""
+    """One ``Uploads`` in one app.
+
+    :attr:`missing`            the keys that were logged as missing
+    :attr:`conflicts_checked`  whether conflicts with the app were looked for
+    :attr:`warnings`           the warnings that :meth:`warn_once` logged
+    """
 
     settings: Settings
     backend: Backend
@@ -39,7 +44,7 @@ class State:
         return f"persistent_{self.settings.uploads}"
 
     def warn_once(self, message: str) -> None:
-        """Log a warning, the first time only."""
+        """Log a warning, but only the first time."""
         if message not in self.warnings:
             self.warnings.add(message)
             logger.warning("%s: %s", self.settings.uploads, message)

@@ -69,7 +69,7 @@ def broken(_: Results) -> Finding:
 def test_a_check_that_raises_has_failed_and_its_text_is_not_repeated() -> None:
     found = run_checks([Check("a", broken), check("b", "a"), check("c")], {})
     assert [(one.name, finding.status) for one, finding in found] == [("a", FAILURE), ("c", "ok")]
-    assert found[0][1].problem.message == "An unforeseen error occurred (RuntimeError)."
+    assert found[0][1].problem.message == "An unexpected error occurred (RuntimeError)."
     assert "secret" not in str(found)
 
 

@@ -23,7 +23,7 @@ HEALTH = "/uploads/_health"
 def answer(
     instance: str = "aaaaaaaaaaaa", store: str | None = "s1", sees: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
-    """Return a health answer. The instance finds its own record in its store, and those that it ``sees``."""
+    """Return a health report. The instance finds its own record in its store, and those that it ``sees``."""
     return {
         "status": "ok",
         "instance": instance,
@@ -262,20 +262,21 @@ def test_the_json_agrees_with_the_headline() -> None:
 )
 def test_an_answer_in_another_format_is_a_failure(body: object) -> None:
     found = ask(body, times=2)
-    assert found.failures == {"status 200 without a health answer": 2}
+    assert found.failures == {"the response, with status 200, is not a health report": 2}
     assert instances_of(found) == []
     assert not found.healthy
-    assert found.headline.startswith("No health answer was received. Check that ")
+    assert found.headline == "No instance reported its health."
+    assert found.remedy == "Check that this is the address of the app, and that the app uses this extension."
 
 
 def test_a_deeply_nested_answer_is_a_failure() -> None:
     found = ask(b"[" * 500_000, times=1)
-    assert found.failures == {"status 200 without a health answer": 1}
+    assert found.failures == {"the response, with status 200, is not a health report": 1}
 
 
 def test_an_app_without_the_extension_is_a_failure_with_its_status() -> None:
     found = ask(b"<h1>Not Found</h1>", times=1, status=404)
-    assert found.failures == {"status 404 without a health answer": 1}
+    assert found.failures == {"the response, with status 404, is not a health report": 1}
 
 
 def test_an_instance_that_is_down_is_a_failure_beside_the_others() -> None:
@@ -283,9 +284,9 @@ def test_an_instance_that_is_down_is_a_failure_beside_the_others() -> None:
     with Fake(answer()) as fake, RoundRobin(fake.url, f"http://127.0.0.1:{port}") as balancer:
         found = survey(balancer.url + HEALTH, times=4)
     assert [one["answers"] for one in instances_of(found)] == [2]
-    assert found.failures == {"status 502 without a health answer": 2}
+    assert found.failures == {"the response, with status 502, is not a health report": 2}
     assert not found.healthy
-    assert found.headline == "1 instance answered and uses 1 store. Some requests were not answered."
+    assert found.headline == "1 instance answered and uses 1 store. Some requests failed."
 
 
 def test_a_refused_connection_is_a_failure_that_does_not_repeat_the_address() -> None:
@@ -297,11 +298,11 @@ def test_a_refused_connection_is_a_failure_that_does_not_repeat_the_address() ->
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web.ask, "__kwdefaults__", {**(web.ask.__kwdefaults__ or {}), "seconds": 0.3})
+    monkeypatch.setattr(web.request, "__kwdefaults__", {**(web.request.__kwdefaults__ or {}), "seconds": 0.3})
     start = time.monotonic()
     with silent_server() as url:
         found = survey(url + HEALTH, times=2)
-    assert found.failures == {"it did not answer in time": 2}
+    assert found.failures == {"the server did not answer in time": 2}
     assert time.monotonic() - start < 3
 
 
@@ -316,18 +317,18 @@ def test_a_redirect_to_another_host_is_not_followed() -> None:
     with Fake(answer()) as other:
         elsewhere = other.url.replace("127.0.0.1", "localhost") + HEALTH
         found = ask(b"", times=1, status=302, headers={"Location": elsewhere})
-    assert found.failures == {"status 302 without a health answer": 1}
+    assert found.failures == {"the response, with status 302, is not a health report": 1}
     assert other.seen == []
 
 
 def test_a_redirect_loop_is_a_failure() -> None:
     found = ask(b"", times=1, status=302, headers={"Location": HEALTH})
-    assert list(found.failures) == ["status 302 without a health answer"]
+    assert list(found.failures) == ["the response, with status 302, is not a health report"]
 
 
 @pytest.mark.parametrize("url", ["", "shop.example/uploads/_health", "file:///etc/passwd", "ftp://x/y"])
 def test_an_address_without_http_is_a_failure(url: str) -> None:
-    assert survey(url, times=2).failures == {"it is not an http address": 2}
+    assert survey(url, times=2).failures == {"the address does not begin with http:// or https://": 2}
 
 
 def test_requests_bypass_caches() -> None:

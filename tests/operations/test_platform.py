@@ -137,9 +137,14 @@ def test_a_wrong_platform_is_repeated_unaltered(value: str) -> None:
 
 
 def test_a_variable_that_may_have_been_set_by_hand_raises_a_doubt(root: Path) -> None:
-    assert detect({"RENDER": "true"}, root=root).doubt == ("RENDER suggests Render, but RENDER_SERVICE_ID is not set.")
+    assert detect({"RENDER": "true"}, root=root, variable="DOCUMENTS_PLATFORM").doubt == Problem(
+        "RENDER suggests Render, but RENDER_SERVICE_ID is not set.",
+        "If the app does not run on Render, remove RENDER, or set DOCUMENTS_PLATFORM=machine.",
+        "DOCUMENTS_PLATFORM",
+    )
     azure = detect({"WEBSITE_SITE_NAME": "x"}, root=root)
-    assert azure.doubt == "WEBSITE_SITE_NAME suggests Azure App Service, but WEBSITE_INSTANCE_ID is not set."
+    assert azure.doubt is not None
+    assert azure.doubt.message == "WEBSITE_SITE_NAME suggests Azure App Service, but WEBSITE_INSTANCE_ID is not set."
 
 
 def test_a_release_command_on_fly_counts_as_building(root: Path) -> None:

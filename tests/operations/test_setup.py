@@ -134,7 +134,7 @@ class TestApply:
         with Proxy(server, bucket=bucket) as proxy:
             apply(proxy, "--yes")
             again = apply(proxy)
-        assert (again.exit_code, "Do this?" in again.output) == (0, False)
+        assert (again.exit_code, "Carry out this plan?" in again.output) == (0, False)
 
     def test_the_rules_of_others_are_kept(self, server: BucketServer, bucket: str) -> None:
         client = server.client()
@@ -188,7 +188,7 @@ class TestApply:
             result = apply(proxy, "--yes", **READER.keys)
         assert result.exit_code == 1
         failed = "failed. The credentials are not allowed to do this. Use the credentials of an administrator"
-        assert f"Let scripts of any page read files (CORS): {failed}" in result.output
+        assert f"Allow scripts of any page to read files (CORS): {failed}" in result.output
         assert f"(lifecycle): {failed}" in result.output
         assert state(server, server.bucket) == before
         server.set_up(server.bucket)
@@ -212,7 +212,7 @@ class TestApply:
         assert found is not None
         assert (found.cors, found.lifecycle) == (before.cors, before.lifecycle)
         assert result.exit_code == 1
-        assert result.output.count("The credentials are not allowed to read the present rules") == 2
+        assert result.output.count("The credentials are not allowed to read the current rules") == 2
 
     def test_a_service_that_fails_to_show_its_rules_stops_it_before_any_change(
         self, server: BucketServer, bucket: str
@@ -251,7 +251,7 @@ class TestApply:
         with Proxy(server, nothing, bucket) as proxy:
             result = apply(proxy, "--yes", **LEAST.keys)
         assert result.exit_code == 1
-        assert "Create the bucket, private: failed. The credentials are not allowed to do this." in result.output
+        assert "Create the private bucket: failed. The credentials are not allowed to do this." in result.output
         assert "(CORS): " not in result.output, "nothing else can be done without the bucket"
 
     @pytest.mark.parametrize("wrong", ["UPLOADS_S3_SECRET_ACCESS_KEY", "UPLOADS_S3_ACCESS_KEY_ID"])
@@ -265,11 +265,13 @@ class TestApply:
         url = f"http://127.0.0.1:{free_ports(1)[0]}"
         environment = {**SECRETS, "UPLOADS_S3_BUCKET": "b-1", "UPLOADS_S3_ENDPOINT_URL": url, "UPLOADS_TIMEOUT": "2"}
         result = run("s3", "--apply", "--yes", environment=environment)
-        assert (result.exit_code, result.output) == (1, "Error: The service cannot be reached.\n")
+        remedy = "Correct UPLOADS_S3_ENDPOINT_URL if it is wrong. Otherwise, try again."
+        assert (result.exit_code, result.output) == (1, f"Error: The service cannot be reached. {remedy}\n")
 
     def test_missing_settings_are_named(self) -> None:
         result = run("s3", "--apply", environment={})
-        assert (result.exit_code, "UPLOADS_S3_BUCKET (or S3_BUCKET_NAME, " in result.output) == (1, True)
+        assert result.exit_code == 2
+        assert "Add --bucket with the name of the bucket, or set UPLOADS_S3_BUCKET." in result.output
         result = run("s3", "--apply", "--bucket", "b-1", environment={})
         assert (result.exit_code, "UPLOADS_S3_ACCESS_KEY_ID" in result.output) == (1, True)
 

@@ -92,7 +92,7 @@ CONTAINER_LAYER = "The folder is in the writable layer of the container, which i
 
 
 def wiped(platform: str) -> str:
-    return f"{platform} wipes this disk at every deploy and restart."
+    return f"{platform} wipes the app's disk at every deploy and restart."
 
 
 @pytest.mark.parametrize(
@@ -569,7 +569,7 @@ def test_the_start_warns_in_one_line_of_a_disk_that_will_be_wiped(
     start("render", RENDER, UPLOADS_DIR="/no-such-folder/uploads")
     assert logged(caplog).levelno == logging.WARNING
     assert logged(caplog).getMessage() == (
-        "uploads: UPLOADS WILL BE LOST. Render wipes this disk at every deploy and restart. "
+        "uploads: UPLOADS WILL BE LOST. Render wipes the app's disk at every deploy and restart. "
         f"{S3} Alternatively, add a disk {FOLDER} Files are kept in local, /no-such-folder/uploads."
     )
 

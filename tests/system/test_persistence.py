@@ -68,7 +68,7 @@ def test_three_restarts_on_one_disk_are_counted_by_health_and_doctor(tmp_path: P
     assert report.stdout.startswith("Uploads survive. ")
     assert "The store has survived 3 restarts since" in " ".join(report.stdout.split())
     # The first start warns, because the loss is only inferred. Later starts have proof.
-    assert "UPLOADS WILL BE LOST. Render wipes this disk" in (tmp_path / "first.log").read_text()
+    assert "UPLOADS WILL BE LOST. Render wipes the app's disk" in (tmp_path / "first.log").read_text()
     assert "UPLOADS WILL BE LOST" not in (tmp_path / "second.log").read_text()
 
 

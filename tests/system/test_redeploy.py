@@ -74,7 +74,7 @@ def test_files_on_the_machines_own_disk_are_lost_and_answer_404(tmp_path: Path) 
         (saved,) = save(before.url, ("f", "a.png", PNG))
         assert fetch(f"{before.url}/{saved['path']}").data == PNG
         redeploy(before, folder)
-    assert log.read_text().count("UPLOADS WILL BE LOST. Render wipes this disk") == 1
+    assert log.read_text().count("UPLOADS WILL BE LOST. Render wipes the app's disk") == 1
     with Gunicorn(APP, environment={}, folder=folder) as after:
         assert fetch(f"{after.url}/{saved['path']}").status == 404
 

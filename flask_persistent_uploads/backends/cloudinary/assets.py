@@ -1,4 +1,4 @@
-"""Where Cloudinary keeps the file of a key.
+"""Decides where Cloudinary keeps the file of a key.
 
 Never change these rules: stored files are found by them.
 """
@@ -25,7 +25,7 @@ _VIDEOS = frozenset(  # and sound, which Cloudinary treats as video
     ("aac", "avi", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "ogg", "wav", "webm")
 )
 _LONGEST_ID = 255
-_HEAD = 180  # characters of a longer name that are kept before its hash
+_HEAD = 180  # characters of a longer public id that are kept before its hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Asset:
 
     @property
     def names_key(self) -> bool:
-        """Whether the public id holds the whole key. If not, the key is kept in the context beside the file."""
+        """Whether the public id holds the whole key. If not, the key is stored in the context of the asset."""
         return _names_key(self.public_id)
 
 
@@ -74,15 +74,15 @@ def key_of(found: Mapping[str, Any], kind: str, prefix: str) -> str | None:
 
 
 def listing_prefix(folder: str, prefix: str) -> str:
-    """Return the beginning that the public ids of all keys in a folder share."""
+    """Return the prefix that the public ids of all keys in a folder share."""
     return names.escape(f"{prefix}/{folder}", extension=False)[:_HEAD]
 
 
 def stat_of(key: str, found: Mapping[str, Any]) -> Stat:
-    """Return what an answer of the Admin API says of a file."""
+    """Return what a response of the Admin API says about a file."""
     try:
         return Stat(key, int(found["bytes"]), parse_time(found["created_at"]), _context(found).get("sha256"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the answer is not Cloudinary's
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the response is not Cloudinary's
         raise remote.unreachable(key) from error
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from urllib.parse import urlencode
 
 from ...config import Settings
-from ...errors import BackendRefused, BackendTimeout, BackendUnavailable, FileExists, FileMissing, TypeNotAllowed
+from ...errors import BackendRefused, BackendTimeout, BackendUnavailable, FileExists, FileMissing
 from ...stored import Stat
 from .. import remote
 from ..base import Backend
@@ -28,10 +28,10 @@ from .sdk import Client
 from .settings import DESCRIPTION
 
 API = "https://api.cloudinary.com"
-CHUNK = 6 << 20  # bytes in one request; Cloudinary accepts no fewer than 5 MB in any but the last
+CHUNK = 6 << 20  # bytes in one request; Cloudinary needs at least 5 MB in every request but the last
 
-# None of these formats can hold a script, as SVG can. Cloudinary tells the format of a picture by its content, so a
-# picture with a wrong extension is stored as well.
+# None of these formats can hold a script, as SVG can. Cloudinary detects the format of a picture by its content, so a
+# picture with a wrong extension is stored too.
 _PICTURES = "avif,bmp,gif,heic,heif,ico,jpg,png,tif,tiff,webp"
 # The CDN does not deliver these for new accounts, signed or not; the download endpoint of the API does.
 _BLOCKED = frozenset({"pdf", "zip"})
@@ -40,11 +40,11 @@ _BLOCKED = frozenset({"pdf", "zip"})
 class CloudinaryBackend(Backend):
     """Keeps the file of a key under the public id ``<prefix>/<key>``, escaped.
 
-    ``private``: files are stored as "authenticated" and every URL expires; otherwise pictures, videos and text have
-    public, permanent URLs. Choose it before the first upload: it decides where files are found. ``public_url`` is the
-    address that files are delivered from, if it is not ``https://res.cloudinary.com/<cloud>``; ``upload_prefix`` is the
-    address of the API, for accounts outside the US. ``timeout`` is in seconds, for one whole call; an upload may take
-    longer, as long as bytes flow.
+    With ``private``, files are stored as "authenticated" and every URL expires. Without it, pictures, videos and text
+    have public, permanent URLs. Choose it before the first upload: it decides where files are found. ``public_url`` is
+    the base URL from which files are delivered, by default ``https://res.cloudinary.com/<cloud>``. ``upload_prefix`` is
+    the base URL of the API, for accounts outside the US. ``timeout`` is in seconds, for one whole call; an upload may
+    take longer while it makes progress.
     """
 
     name = "cloudinary"
@@ -116,17 +116,17 @@ class CloudinaryBackend(Backend):
         digests = remote.read_through(key, stream, size)
         sha256 = digests.sha256.hexdigest()
         if size == 0:
-            raise TypeNotAllowed(f"'{filename}' is empty. Empty files cannot be stored.", filename=filename)
+            raise remote.empty_file(filename)
         with remote.name_rejected_file(filename):
-            answer, in_doubt = self._upload(asset, stream, size, sha256, overwrite=overwrite)
-        if "etag" not in answer:  # Cloudinary lost a chunk and stored nothing, or another server answered
+            response, in_doubt = self._upload(asset, stream, size, sha256, overwrite=overwrite)
+        if "etag" not in response:  # Cloudinary lost a chunk and stored nothing, or another server responded
             raise remote.unreachable(key)
-        same = (answer.get("bytes"), answer.get("etag")) == (size, digests.md5.hexdigest())
-        if answer.get("existing") and not in_doubt:
+        same = (response.get("bytes"), response.get("etag")) == (size, digests.md5.hexdigest())
+        if response.get("existing") and not in_doubt:
             raise FileExists(key)
-        if answer.get("existing") and not same:  # if it were the same, the first attempt would have stored it
+        if response.get("existing") and not same:  # the same content would mean that the first attempt stored it
             raise BackendTimeout("Cloudinary did not confirm that it stored the file.", key=key)
-        self._verify(asset, answer, same=same)
+        self._verify(asset, response, same=same)
         return sha256
 
     def open(self, key: str) -> IO[bytes]:
@@ -161,7 +161,7 @@ class CloudinaryBackend(Backend):
     def url(
         self, key: str, *, signed_at: int, expires_in: int, method: str = "GET", download_as: str | None = None
     ) -> str:
-        """Return a direct URL as :meth:`Backend.url` does, but Cloudinary chooses the name and type of a download."""
+        """Return a direct url as :meth:`Backend.url` does, but Cloudinary chooses the name and type of a download."""
         asset = self._asset(key)
         if self.private or download_as is not None or asset.extension in _BLOCKED:
             return self._download_url(asset, signed_at, expires_in, attachment=download_as is not None)
@@ -186,10 +186,10 @@ class CloudinaryBackend(Backend):
     def _upload(
         self, asset: Asset, stream: IO[bytes], size: int, sha256: str, *, overwrite: bool
     ) -> tuple[Mapping[str, Any], bool]:
-        """Return the last answer, and whether an attempt that failed may have stored the file."""
+        """Return the last response, and whether an attempt that failed may have stored the file."""
         options = self._options(asset, sha256, overwrite=overwrite)
         upload_id, in_doubt = secrets.token_hex(8), False
-        answer: Mapping[str, Any] = {}
+        response: Mapping[str, Any] = {}
         for start in range(0, size, CHUNK):
             chunk = remote.read_fully(stream, CHUNK)
             if size > CHUNK:
@@ -197,11 +197,11 @@ class CloudinaryBackend(Backend):
                 options["http_headers"] = {"Content-Range": place, "X-Unique-Upload-Id": upload_id}
             send = partial(self._client.upload, asset.key, chunk, options)
             try:
-                answer = send()
+                response = send()
             except BackendUnavailable as error:
-                answer = remote.second_attempt(error, send)
+                response = remote.second_attempt(error, send)
                 in_doubt = in_doubt or not error.nothing_stored
-        return answer, in_doubt
+        return response, in_doubt
 
     @staticmethod
     def _options(asset: Asset, sha256: str, *, overwrite: bool) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class CloudinaryBackend(Backend):
             "resource_type": asset.kind,
             "overwrite": overwrite,
             "invalidate": overwrite,
-            # Not both: a context is said to hold 255 characters (cloudinary.com/documentation/contextual_metadata).
+            # Not both: a context holds at most 255 characters (cloudinary.com/documentation/contextual_metadata).
             "context": {"sha256": sha256} if asset.names_key else {"key": asset.key},
             "allowed_formats": _PICTURES if asset.kind == "image" else None,
             "filename": asset.public_id.rpartition("/")[2],
@@ -220,11 +220,11 @@ class CloudinaryBackend(Backend):
             "dpr": None,
         }
 
-    def _verify(self, asset: Asset, answer: Mapping[str, Any], *, same: bool) -> None:
-        place = (answer.get("public_id"), answer.get("resource_type"), answer.get("type"))
+    def _verify(self, asset: Asset, response: Mapping[str, Any], *, same: bool) -> None:
+        place = (response.get("public_id"), response.get("resource_type"), response.get("type"))
         if place == (asset.public_id, asset.kind, self._type) and same:
             return
-        stored = answer.get("public_id", asset.public_id), answer.get("resource_type", asset.kind)
+        stored = response.get("public_id", asset.public_id), response.get("resource_type", asset.kind)
         delete = partial(self._destroy, asset.key, *stored, {"ok"})
         raise remote.discard_altered_upload(asset.key, "Cloudinary", delete)
 
@@ -235,7 +235,7 @@ class CloudinaryBackend(Backend):
     # -- signing
 
     def _download_url(self, asset: Asset, signed_at: int, expires_in: int, *, attachment: bool) -> str:
-        """Return a URL of the API that delivers the original: on every plan, no other kind of URL expires."""
+        """Return a URL of the API that delivers the original. It is the only kind that expires on every plan."""
         parameters = {
             "expires_at": str(signed_at + expires_in),
             "public_id": asset.public_id,
@@ -246,7 +246,7 @@ class CloudinaryBackend(Backend):
         return f"{self._api}/{asset.kind}/download?{urlencode(self._signed(parameters))}"
 
     def _signed(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        """Add the API key and a signature (SHA-256, version 2: an ``&`` in a value cannot begin another parameter)."""
+        """Add the API key and a signature (SHA-256, version 2: an ``&`` in a value does not begin a new parameter)."""
         text = "&".join(f"{name}={value}".replace("&", "%26") for name, value in sorted(parameters.items()))
         signature = hashlib.sha256(f"{text}{self._secret}".encode()).hexdigest()
         return {**parameters, "api_key": self._api_key, "signature": signature}

@@ -1,13 +1,13 @@
-"""What the errors of Cloudinary's SDK mean, in the package's own errors.
+"""Translates the errors of Cloudinary's SDK into the errors of this package.
 
-The SDK tells the HTTP status by the class of an error, and everything else by a sentence.
+The class of an SDK error stands for the HTTP status. Everything else is in its message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from ...errors import (
@@ -23,14 +23,12 @@ from ...log import logger
 from ...text import format_bytes, parse_time
 from .. import remote
 
-Variable = Callable[[str], str]  # how the user set an argument of the backend
-
 _WAIT = 60  # seconds, if Cloudinary does not say how long
 
 
 @contextlib.contextmanager
-def translated(key: str | None, variable: Variable) -> Iterator[None]:
-    """Translate the SDK's errors. ``variable`` spells an argument of the backend for the remedy."""
+def translated(key: str | None, variable: remote.Variable) -> Iterator[None]:
+    """Translate the SDK's errors. Remedies name the arguments of the backend by ``variable``."""
     from cloudinary import exceptions as sdk
 
     try:
@@ -38,11 +36,11 @@ def translated(key: str | None, variable: Variable) -> Iterator[None]:
     except sdk.Error as error:
         raise _refusal(error, key, variable) from error
     except Exception as error:
-        # The status is one that the SDK does not know, such as 502, or the answer is not Cloudinary's.
+        # The SDK does not know the status, such as 502, or the response is not Cloudinary's.
         raise remote.unreachable(key) from error
 
 
-def not_delivered(status: int, key: str, variable: Variable) -> BackendRefused:
+def not_delivered(status: int, key: str, variable: remote.Variable) -> BackendRefused:
     """Return the error for a download that is refused with this HTTP status."""
     if status == 401:
         return _wrong_credentials(key, variable)
@@ -53,7 +51,7 @@ def not_delivered(status: int, key: str, variable: Variable) -> BackendRefused:
     )
 
 
-def _refusal(error: Exception, key: str | None, variable: Variable) -> BackendError | UploadRejected:
+def _refusal(error: Exception, key: str | None, variable: remote.Variable) -> BackendError | UploadRejected:
     from cloudinary import exceptions as sdk
     from urllib3.exceptions import HTTPError
 
@@ -122,7 +120,7 @@ def _rejected_file(text: str) -> UploadRejected | None:
     return None
 
 
-def _wrong_credentials(key: str | None, variable: Variable) -> BackendRefused:
+def _wrong_credentials(key: str | None, variable: remote.Variable) -> BackendRefused:
     *others, last = dict.fromkeys(map(variable, ("cloud_name", "api_key", "api_secret")))
     return BackendRefused(
         "Cloudinary did not accept the credentials (401).",

@@ -1,4 +1,4 @@
-"""Calls of Cloudinary's SDK for one account, independent of the SDK's global configuration."""
+"""Calls Cloudinary's SDK for one account, independently of the SDK's global configuration."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import remote
-from .errors import Variable, translated
+from .errors import translated
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
 class Client:
@@ -19,38 +19,38 @@ class Client:
     seconds: for one whole call, or for one read of an upload.
     """
 
-    def __init__(self, account: Mapping[str, Any], *, timeout: float, variable: Variable) -> None:
+    def __init__(self, account: Mapping[str, Any], *, timeout: float, variable: remote.Variable) -> None:
         self._account = account
         self._timeout = timeout
         self._variable = variable
 
-    def upload(self, key: str, content: bytes, options: Mapping[str, Any]) -> Answer:
+    def upload(self, key: str, content: bytes, options: Mapping[str, Any]) -> Response:
         return self._call(_uploader().upload, key, content, **options)
 
-    def destroy(self, key: str, public_id: str, kind: str) -> Answer:
+    def destroy(self, key: str, public_id: str, kind: str) -> Response:
         return self._call_in_time(_uploader().destroy, key, public_id, resource_type=kind, invalidate=True)
 
-    def resource(self, key: str, public_id: str, kind: str) -> Answer:
+    def resource(self, key: str, public_id: str, kind: str) -> Response:
         return self._call_in_time(_admin().resource, key, public_id, resource_type=kind)
 
-    def resources(self, **options: Any) -> Answer:
+    def resources(self, **options: Any) -> Response:
         return self._call_in_time(_admin().resources, None, context=True, **options)
 
-    def _call_in_time(self, call: Callable[..., Any], key: str | None, *arguments: Any, **options: Any) -> Answer:
+    def _call_in_time(self, call: Callable[..., Any], key: str | None, *arguments: Any, **options: Any) -> Response:
         return remote.call_with_deadline(self._timeout, lambda: self._call(call, key, *arguments, **options), key)
 
-    def _call(self, call: Callable[..., Any], key: str | None, *arguments: Any, **options: Any) -> Answer:
+    def _call(self, call: Callable[..., Any], key: str | None, *arguments: Any, **options: Any) -> Response:
         with translated(key, self._variable):
-            answer = call(*arguments, **options, **self._account, timeout=remote.urllib3_timeout(self._timeout))
-        if not isinstance(answer, Mapping):
+            response = call(*arguments, **options, **self._account, timeout=remote.urllib3_timeout(self._timeout))
+        if not isinstance(response, Mapping):
             raise remote.unreachable(key)
-        return answer
+        return response
 
 
 def _connect() -> None:
-    """Import the SDK and give it connections of this process: its own are global, and would be shared after a fork.
+    """Import the SDK and give it new connections. Its own are global, and would be shared after a fork.
 
-    Its own would also try everything four times, and follow redirects with the content of a form.
+    Its own would also try every request four times, and send the content of a form again to the target of a redirect.
     """
     import cloudinary
     import urllib3

@@ -1,4 +1,4 @@
-"""The settings of the Cloudinary backend, and the account that they describe."""
+"""Declares the settings of the Cloudinary backend, and reads the account that they describe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ... import parsers
 from ...config import Setting, Settings
 from ...errors import ConfigError, Problem
-from ..description import PUBLIC_URL, Description, missing
+from ..description import PUBLIC_URL, Description, require
 
 DESCRIPTION = Description(
     settings=(
@@ -56,9 +56,9 @@ DESCRIPTION = Description(
 class Account:
     """A Cloudinary account.
 
-    :attr:`public_url`    the address that files are delivered from, if the account's URL holds one
-    :attr:`upload_prefix` the address of the API, if one is set
-    :attr:`variables`     for each argument of the backend that comes from the account's URL, the variable of that URL
+    :attr:`public_url`    the base URL from which files are delivered, if the account's URL contains one
+    :attr:`upload_prefix` the base URL of the API, if one is set
+    :attr:`variables`     for each argument of the backend that the account's URL sets, the variable of that URL
     """
 
     cloud_name: str
@@ -70,10 +70,10 @@ class Account:
 
 
 def read_url(url: str) -> Account:
-    """Read a ``CLOUDINARY_URL``. A host that follows the name of the cloud is the one that delivers the files.
+    """Read a ``CLOUDINARY_URL``. A host after the cloud's name is the one that delivers the files.
 
-    The cloud's name keeps its capitals and the rest is percent-decoded; the SDK does neither. Raises ``ValueError``
-    with a description of a correct URL.
+    Unlike the SDK, this keeps the capitals of the cloud's name and percent-decodes the rest. Raises ``ValueError`` with
+    a description of a correct URL.
     """
     found = re.fullmatch(
         r"cloudinary://([^:@/<>]+):([^@<>]+)@([A-Za-z0-9_-]+)(?:/([A-Za-z0-9.-]*))?(?:\?(.*))?", url.strip()
@@ -131,10 +131,7 @@ def _account_of_url(settings: Settings, environ: Mapping[str, str]) -> Account:
 
 
 def _account_of_parts(settings: Settings, environ: Mapping[str, str]) -> Account:
-    needs = DESCRIPTION.needs
-    problems = [*missing(settings, needs), *_sdk_problems(environ)]
-    if problems or any(settings[name] is None for name in needs):  # a wrong value was reported when it was read
-        raise ConfigError(problems)
+    require(settings, DESCRIPTION.needs, _sdk_problems(environ))
     return Account(
         settings["cloudinary_cloud_name"],
         settings["cloudinary_api_key"],
@@ -144,7 +141,7 @@ def _account_of_parts(settings: Settings, environ: Mapping[str, str]) -> Account
 
 
 def _sdk_problems(environ: Mapping[str, str]) -> Sequence[Problem]:
-    """Return what is wrong with ``CLOUDINARY_URL``: the SDK reads it when it is imported, and fails on a mistake."""
+    """Return what is wrong with ``CLOUDINARY_URL``: the SDK reads it on import, and fails if it is wrong."""
     name, url = "CLOUDINARY_URL", environ.get("CLOUDINARY_URL") or "cloudinary://"
     if not url.startswith("cloudinary://"):
         remedy = f"Correct {name}; look for a space or a quote before it."

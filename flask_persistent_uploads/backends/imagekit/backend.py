@@ -22,17 +22,15 @@ from ...errors import (
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
-    ConfigError,
     FileExists,
     FileMissing,
-    TypeNotAllowed,
 )
 from ...log import logger
 from ...stored import Stat
 from ...text import parse_json
 from .. import remote
 from ..base import Backend
-from ..description import missing
+from ..description import require
 from ..downloads import download
 from .errors import not_delivered, translated
 from .places import Place, folder_of, key_of, place_of, stat_of, tag_of
@@ -45,17 +43,17 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _MAX_REMEMBERED = 1000
 
-# ImageKit optimises pictures as it delivers them: other bytes than were stored, unless the original is asked for.
+# ImageKit optimizes pictures when it delivers them. This parameter requests the bytes that were stored.
 _ORIGINAL = "tr=orig-true"
 
 
 class ImageKitBackend(Backend):
     """Keeps the file of a key at the path ``/<prefix>/<key>``, escaped.
 
-    ``url_endpoint`` is the address that files are delivered from, such as ``https://ik.imagekit.io/<id>``.
-    ``private``: files are stored as private and every URL is signed and expires; otherwise URLs are public and
-    permanent. Choose it before the first upload. ``base_url`` is another address of the API, for tests. ``timeout`` is
-    in seconds, for one whole call; an upload may take longer, as long as bytes flow.
+    ``url_endpoint`` is the base URL from which files are delivered, such as ``https://ik.imagekit.io/<id>``. With
+    ``private``, files are stored as private, and every URL is signed and expires. Without it, URLs are public and
+    permanent. Choose it before the first upload. ``base_url`` is another base URL of the API, for tests. ``timeout`` is
+    in seconds, for one whole call; an upload may take longer while it makes progress.
     """
 
     name = "imagekit"
@@ -80,15 +78,12 @@ class ImageKitBackend(Backend):
         self._private_key = private_key
         self._client = remote.PerProcess(lambda: client(private_key, base_url or API, timeout=timeout))
         self._uploader = remote.PerProcess(lambda: client(private_key, base_url or UPLOAD_API, timeout=timeout))
-        # The ids of files that this process stored: ImageKit's search finds new files only after a while.
+        # The ids of files that this process stored, by path: ImageKit's search finds new files only after a while.
         self._ids: dict[str, str] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> ImageKitBackend:
-        needs = cls.description.needs
-        problems = missing(settings, needs)
-        if problems or any(settings[name] is None for name in needs):  # a wrong value was reported when it was read
-            raise ConfigError(problems)
+        require(settings, cls.description.needs)
         return cls(
             private_key=settings["imagekit_private_key"].reveal(),
             url_endpoint=settings["imagekit_url_endpoint"],
@@ -108,11 +103,11 @@ class ImageKitBackend(Backend):
         place = self._place(key)
         sha256 = remote.read_through(key, stream, size).sha256.hexdigest()
         if size == 0:
-            raise TypeNotAllowed(f"'{filename}' is empty. Empty files cannot be stored.", filename=filename)
+            raise remote.empty_file(filename)
         with remote.name_rejected_file(filename):
-            answer = self._upload(place, remote.StreamTail(stream), size, sha256, overwrite=overwrite)
-        if answer is not None:
-            self._verify(place, answer, size)
+            response = self._upload(place, remote.StreamTail(stream), size, sha256, overwrite=overwrite)
+        if response is not None:
+            self._verify(place, response, size)
         if overwrite:
             try:
                 self._purge(place)
@@ -177,9 +172,9 @@ class ImageKitBackend(Backend):
     def _upload(
         self, place: Place, body: remote.StreamTail, size: int, sha256: str, *, overwrite: bool
     ) -> FileUploadResponse | None:
-        """Upload a file, at the second attempt if the first one fails.
+        """Upload a file. If the first attempt fails, try a second time.
 
-        Returns ``None`` if the first attempt stored the file and only its answer was lost.
+        Returns ``None`` if the first attempt stored the file and only its response was lost.
         """
         try:
             return self._send(place, body, sha256, overwrite=overwrite)
@@ -197,7 +192,7 @@ class ImageKitBackend(Backend):
     def _send(self, place: Place, body: remote.StreamTail, sha256: str, *, overwrite: bool) -> FileUploadResponse:
         body.seek(0)
         with self._errors(place.key):
-            answer = self._uploader.get().files.upload(
+            response = self._uploader.get().files.upload(
                 file=(place.name, cast("IO[bytes]", body)),
                 file_name=place.name,
                 folder=place.folder,
@@ -206,22 +201,22 @@ class ImageKitBackend(Backend):
                 is_private_file=self.private,
                 tags=[tag_of(sha256)],
             )
-        if getattr(answer, "file_id", None) is None:  # the answer is not ImageKit's; the file may be stored
+        if getattr(response, "file_id", None) is None:  # the response is not ImageKit's; the file may be stored
             raise remote.unreachable(place.key)
-        return answer
+        return response
 
     def _is_stored(self, place: Place, size: int, sha256: str, first: BackendUnavailable) -> bool:
-        """Return whether the file that exists is the one that the first attempt sent. Raises ``first`` if in doubt."""
+        """Return whether the file that exists is the one of the first attempt. Raises ``first`` if in doubt."""
         try:
             found = self._find(place)
             stat = stat_of(place.key, found) if found else None
-        except BackendError as error:  # it may claim that nothing was stored, which is only true of the search
+        except BackendError as error:  # it may claim that nothing was stored, but that is true only of the search
             raise first from error
         return stat is not None and (stat.size, stat.sha256) == (size, sha256)
 
-    def _verify(self, place: Place, answer: FileUploadResponse, size: int) -> None:
-        file_id = cast("str", answer.file_id)
-        if (answer.file_path, answer.size) != (place.path, size):
+    def _verify(self, place: Place, response: FileUploadResponse, size: int) -> None:
+        file_id = cast("str", response.file_id)
+        if (response.file_path, response.size) != (place.path, size):
             raise remote.discard_altered_upload(place.key, "ImageKit", lambda: self._delete(place.key, file_id))
         if len(self._ids) >= _MAX_REMEMBERED:
             self._ids.clear()
@@ -252,7 +247,7 @@ class ImageKitBackend(Backend):
         return page
 
     def _is_delivered(self, place: Place) -> bool:
-        """Return whether the file exists, whatever the search says. A unique query bypasses the copies in the CDN."""
+        """Return whether the file can be downloaded. A unique query bypasses the copies in the CDN."""
         link = self._signed(f"{place.path}?{_ORIGINAL}&now={secrets.token_hex(8)}", int(time.time()) + 60)
         try:
             self._download(place.key, link, lambda key: None).close()
@@ -267,7 +262,7 @@ class ImageKitBackend(Backend):
         return download(key, link, timeout=self.timeout, stat=stat, refused=refused)
 
     def _delete(self, key: str, file_id: str) -> bool:
-        """Delete a file; return whether there was one."""
+        """Delete a file. Return whether it existed."""
         from imagekitio import NotFoundError
 
         with self._errors(key):
@@ -278,7 +273,7 @@ class ImageKitBackend(Backend):
         return True
 
     def _purge(self, place: Place) -> None:
-        """Remove the copies in the CDN, which outlive the file; the star stands for the queries of all its URLs."""
+        """Remove the copies in the CDN, which outlive the file. The star matches the queries of all its URLs."""
         with self._errors(place.key):
             create = self._client.get().cache.invalidation.create
             remote.call_with_deadline(self.timeout, lambda: create(url=f"{self.url_endpoint}{place.path}*"))

@@ -1,9 +1,9 @@
-"""What the errors of ImageKit's SDK mean, in the package's own errors."""
+"""Translates the errors of ImageKit's SDK into the errors of this package."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ...errors import (
@@ -18,12 +18,10 @@ from ...errors import (
 from ...log import logger
 from .. import remote
 
-Variable = Callable[[str], str]  # how the user set an argument of the backend
-
 
 @contextlib.contextmanager
-def translated(key: str | None, variable: Variable) -> Iterator[None]:
-    """Translate the SDK's errors. ``variable`` spells an argument of the backend for the remedy."""
+def translated(key: str | None, variable: remote.Variable) -> Iterator[None]:
+    """Translate the SDK's errors. Remedies name the arguments of the backend by ``variable``."""
     import httpx
     import imagekitio as sdk
 
@@ -34,13 +32,13 @@ def translated(key: str | None, variable: Variable) -> Iterator[None]:
         raise remote.timed_out(key, nothing_stored=no_connection) from error
     except sdk.APIStatusError as error:
         raise _refusal(error, key, variable) from error
-    except (sdk.ImageKitError, ValueError) as error:  # ValueError: the answer is not JSON
+    except (sdk.ImageKitError, ValueError) as error:  # ValueError: the response is not JSON
         no_connection = isinstance(error.__cause__, httpx.ConnectError)  # refused, unknown host, no route
         raise remote.unreachable(key, nothing_stored=no_connection) from error
 
 
-def not_delivered(status: int, key: str, variable: Variable, *, signed: bool) -> BackendRefused:
-    """Return the error for a download that is refused with this HTTP status. ``signed``: its URL has a signature."""
+def not_delivered(status: int, key: str, variable: remote.Variable, *, signed: bool) -> BackendRefused:
+    """Return the error for a download that is refused with this HTTP status. ``signed``: the URL has a signature."""
     if status == 404:
         endpoint = variable("url_endpoint")
         return BackendRefused(
@@ -63,8 +61,8 @@ def not_delivered(status: int, key: str, variable: Variable, *, signed: bool) ->
     )
 
 
-def _refusal(error: Any, key: str | None, variable: Variable) -> BackendError | UploadRejected:
-    """Translate an answer with an error status, which ImageKit explains by a sentence."""
+def _refusal(error: Any, key: str | None, variable: remote.Variable) -> BackendError | UploadRejected:
+    """Translate a response with an error status. Its message is the only explanation that ImageKit gives."""
     status = error.status_code
     text = str(error.body.get("message", "")) if isinstance(error.body, dict) else ""
     small = text.lower()

@@ -1,4 +1,4 @@
-"""Where ImageKit keeps the file of a key.
+"""Decides where ImageKit keeps the file of a key.
 
 Never change these rules: stored files are found by them.
 """
@@ -61,11 +61,11 @@ def tag_of(sha256: str) -> str:
 
 
 def stat_of(key: str, found: Mapping[str, Any]) -> Stat:
-    """Return what a listing says of a file."""
+    """Return what a listing says about a file."""
     try:
         sha256 = next((tag[len(_TAG) :] for tag in found.get("tags") or () if tag.startswith(_TAG)), None)
         return Stat(key, int(found["size"]), parse_time(found["updatedAt"]), sha256)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the answer is not ImageKit's
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # the response is not ImageKit's
         raise remote.unreachable(key) from error
 
 

@@ -1,4 +1,4 @@
-"""Clients of ImageKit's SDK (5.x), independent of the environment."""
+"""Builds clients of ImageKit's SDK (5.x) that do not depend on the environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ UPLOAD_API = "https://upload.imagekit.io"
 
 
 def client(private_key: str, address: str, *, timeout: float) -> ImageKit:
-    """Return a client for one address, for the current process.
+    """Return a client for one address. ``timeout`` is in seconds, for one read.
 
-    Without these arguments, the SDK takes address and headers from the environment. ``timeout`` is in seconds, for one
-    read.
+    Without these arguments, the SDK would take the address and the headers from the environment.
     """
     import httpx
     from imagekitio import ImageKit

@@ -1,4 +1,4 @@
-"""The settings of the ImageKit backend."""
+"""Declares the settings of the ImageKit backend."""
 
 from __future__ import annotations
 

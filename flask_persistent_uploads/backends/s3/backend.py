@@ -13,11 +13,11 @@ from urllib.parse import quote, urlsplit
 
 from ... import content_types, keys
 from ...config import Settings
-from ...errors import ConfigError, InvalidKey
+from ...errors import InvalidKey
 from ...stored import Stat
 from .. import remote
 from ..base import Backend
-from ..description import missing, plain
+from ..description import plain, require
 from . import saving, services
 from . import settings as s3_settings
 from .client import Boto3, Connection
@@ -33,10 +33,10 @@ _CACHE_CONTROL = "private, max-age=31536000, immutable"  # the content of a key 
 class S3Backend(Backend):
     """Keeps the file of a key as the object ``<prefix>/<key>``. It never sends an ACL and never creates a bucket.
 
-    Without ``access_key_id``, boto3 finds the credentials: in a profile, a role or the instance metadata.
-    ``public_endpoint_url`` is the endpoint as browsers reach it. With ``public_url``, the base URL of a public bucket
-    or CDN, files that browsers show are linked there, without a signature. ``timeout`` is in seconds, for one whole
-    call; an upload may take longer, as long as bytes flow.
+    Without ``access_key_id``, boto3 looks for credentials in a profile, a role or the instance metadata.
+    ``public_endpoint_url`` is the endpoint for browsers, if it is another one. ``public_url`` is the base URL of a
+    public bucket or CDN: links to files that browsers show then begin with it and have no signature. ``timeout`` is in
+    seconds, for one whole call; an upload may take longer while it makes progress.
     """
 
     name = "s3"
@@ -74,9 +74,8 @@ class S3Backend(Backend):
 
     @classmethod
     def from_settings(cls, settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> S3Backend:
-        problems = missing(settings, cls.description.needs) or [*s3_settings.problems(settings, environ)]
-        if problems or settings["s3_bucket"] is None:  # a wrong name was reported when it was read
-            raise ConfigError(problems)
+        problems = s3_settings.problems(settings, environ) if settings.is_set("s3_bucket") else ()
+        require(settings, cls.description.needs, problems)
         return cls(
             bucket=settings["s3_bucket"],
             region=settings["s3_region"],
@@ -99,7 +98,7 @@ class S3Backend(Backend):
         return self._boto3.client()
 
     def errors(self, key: str | None = None) -> AbstractContextManager[None]:
-        """Translate boto3's errors into the package's own."""
+        """Translate boto3's errors into those of this package."""
         return translated(key, self.variable)
 
     def save(
@@ -114,15 +113,15 @@ class S3Backend(Backend):
 
     def open(self, key: str) -> IO[bytes]:
         with self.errors(key):
-            answer = self._call("get_object", Key=self._object(key))
-        return io.BufferedReader(remote.Download(answer["Body"], lambda: self.errors(key)), remote.PIECE)
+            response = self._call("get_object", Key=self._object(key))
+        return io.BufferedReader(remote.Download(response["Body"], lambda: self.errors(key)), remote.PIECE)
 
     def stat(self, key: str) -> Stat | None:
         with self.errors(key):
-            answer = self._head(key)
-        if answer is None:
+            response = self._head(key)
+        if response is None:
             return None
-        return Stat(key, answer["ContentLength"], answer["LastModified"], answer["Metadata"].get("sha256"))
+        return Stat(key, response["ContentLength"], response["LastModified"], response["Metadata"].get("sha256"))
 
     def delete(self, key: str) -> None:
         with self.errors(key):
@@ -135,7 +134,7 @@ class S3Backend(Backend):
             with self.errors():
                 page = self._call("list_objects_v2", Prefix=root + prefix, **next_page)
             for item in page.get("Contents", ()):
-                with contextlib.suppress(InvalidKey):  # a "folder", or an object of another program
+                with contextlib.suppress(InvalidKey):  # a "folder", or an object that this package did not store
                     yield Stat(keys.check(item["Key"][len(root) :]), item["Size"], item["LastModified"])
             if not page.get("IsTruncated"):
                 return
@@ -155,7 +154,7 @@ class S3Backend(Backend):
             credentials=self._boto3.credentials(),
             signed_at=signed_at,
             expires_in=min(expires_in, MAX_EXPIRES),
-            parameters=_answer_headers(content_types.of_name(key), download_as) if method in {"GET", "HEAD"} else (),
+            parameters=_response_headers(content_types.of_name(key), download_as) if method in {"GET", "HEAD"} else (),
         )
 
     def valid_until(self) -> float | None:
@@ -164,7 +163,7 @@ class S3Backend(Backend):
     def _head(self, key: str) -> Any:
         """Return boto3's description of an object, or ``None`` if it does not exist.
 
-        An answer to HEAD has no body, so that it cannot give a reason. A second request gets the reason and raises it.
+        A response to HEAD has no body, so it does not tell why it was refused. A second request gets the reason.
         """
         from botocore.exceptions import ClientError
 
@@ -175,7 +174,7 @@ class S3Backend(Backend):
                 self._call("get_object", Key=self._object(key))["Body"].close()
             if http_status(error) != 404:
                 raise
-            self._call("list_objects_v2", MaxKeys=1)  # raises if not the object but the bucket is missing
+            self._call("list_objects_v2", MaxKeys=1)  # raises if the bucket is missing too
             return None
 
     def _call(self, operation: str, **parameters: Any) -> Any:
@@ -193,8 +192,8 @@ class S3Backend(Backend):
 
 
 @lru_cache(maxsize=1024)
-def _answer_headers(content_type: str, download_as: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the parameters that set the headers of the answer. They are signed, so that nobody can change them."""
+def _response_headers(content_type: str, download_as: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the parameters that set the headers of the response. They are signed, so nobody can change them."""
     if download_as is not None:
         disposition, content_type = content_types.attachment(download_as), content_types.UNKNOWN
     else:

@@ -1,8 +1,7 @@
-"""boto3's client and credentials. boto3 is imported with the first request, or if it has to find the credentials."""
+"""boto3's client and credentials. boto3 is imported with the first request, or to find the credentials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ class Connection:
 
     :attr:`virtual`      whether buckets are addressed by host name instead of by path
     :attr:`credentials`  ``None`` if boto3 finds them by itself
-    :attr:`timeout`      in seconds, for one call with its repetition
-    :attr:`variable`     spells an argument of the backend's constructor for a remedy
+    :attr:`timeout`      in seconds, for one call and its repetition
+    :attr:`variable`     the backend's ``variable``, for remedies
     """
 
     endpoint_url: str
@@ -30,11 +29,11 @@ class Connection:
     virtual: bool
     credentials: Credentials | None
     timeout: float
-    variable: Callable[[str], str]
+    variable: remote.Variable
 
 
 class Boto3:
-    """A session and a client of boto3, built once in each process when they are first used."""
+    """A session and a client of boto3, which each process builds when it first uses them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -91,7 +90,7 @@ class Boto3:
             s3={
                 "addressing_style": "virtual" if self._connection.virtual else "path",
                 "us_east_1_regional_endpoint": "regional",
-                # Content-MD5 is signed and protects the payload as well: one digest less to compute.
+                # Content-MD5 is signed and protects the payload too, so no second digest is computed.
                 "payload_signing_enabled": False,
             },
         )
@@ -109,9 +108,9 @@ class Boto3:
             raise remote.unreachable() from caught_exception
 
     def _refuse_other_region(self, response: Any) -> None:
-        """Raise ``BackendRefused`` if the bucket is elsewhere.
+        """Raise ``BackendRefused`` if the bucket is in another region.
 
-        boto3 would follow it silently, while every direct url names the wrong region.
+        boto3 would silently use that region, but every direct url would name the wrong one.
         """
         region = response.headers.get("x-amz-bucket-region")
         if response.status_code in {301, 307, 400} and region and region != self._connection.region:

@@ -1,9 +1,9 @@
-"""Translates the errors of boto3 and of S3 services into the package's own errors."""
+"""Translates the errors of boto3 and of S3 services into the errors of this package."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,11 @@ from .. import remote
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """What an error code means, and what to do. ``argument`` is the constructor's, spelled where ``{}`` stands."""
+    """What an error code means, and what to do.
+
+    :attr:`argument`  the argument of the backend's constructor that is wrong, if there is one
+    :attr:`remedy`    ``{}`` stands for the variable of that argument
+    """
 
     message: str
     argument: str | None = None
@@ -42,7 +46,7 @@ _REFUSALS = {
     "InvalidBucketName": _Refusal(
         "A bucket's name has 3 to 63 lower-case letters, digits and hyphens; this one does not.", "bucket"
     ),
-    "404": _Refusal("This address answers, but not as S3 does.", "endpoint_url"),
+    "404": _Refusal("There is no S3 service at this address.", "endpoint_url"),
     "PermanentRedirect": _OTHER_REGION,
     "AuthorizationHeaderMalformed": _OTHER_REGION,
     "BadDigest": _Refusal("The content was altered on its way. Nothing was stored.", remedy="Try again."),
@@ -52,8 +56,8 @@ _SLOW = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", 
 
 
 @contextlib.contextmanager
-def translated(key: str | None, variable: Callable[[str], str]) -> Iterator[None]:
-    """Translate boto3's errors. ``variable`` spells an argument of the backend's constructor for a remedy."""
+def translated(key: str | None, variable: remote.Variable) -> Iterator[None]:
+    """Translate boto3's errors. Remedies name the arguments of the backend by ``variable``."""
     from botocore import exceptions as boto
 
     try:
@@ -79,14 +83,14 @@ def translated(key: str | None, variable: Callable[[str], str]) -> Iterator[None
 
 
 def was_not_sent(error: BaseException) -> bool:
-    """Return whether a request of boto3 failed before anything of it was sent."""
+    """Return whether a request of boto3 failed before any of it was sent."""
     from botocore import exceptions as boto
 
-    # The first is raised for a refused connection and for an unknown host.
+    # EndpointConnectionError stands for a refused connection and for an unknown host.
     return isinstance(error, (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError))
 
 
-def wrong_region(actual: str, configured: str, variable: Callable[[str], str]) -> BackendRefused:
+def wrong_region(actual: str, configured: str, variable: remote.Variable) -> BackendRefused:
     """Return the error for a bucket that is in another region than the configured one."""
     setting = variable("region")
     return BackendRefused(
@@ -103,31 +107,33 @@ def http_status(error: Any) -> int:
 
 
 def was_repeated(error: Any) -> bool:
-    """Return whether a boto3 ``ClientError`` answers a repeated request, whose first attempt may have succeeded."""
+    """Return whether a boto3 ``ClientError`` is of a repeated request, whose first attempt may have succeeded."""
     return bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0)
 
 
-def _refusal(error: Any, key: str | None, variable: Callable[[str], str]) -> BackendError:
+def _refusal(error: Any, key: str | None, variable: remote.Variable) -> BackendError:
     found = _meaning(http_status(error), str(error.response.get("Error", {}).get("Code", "")), key, variable)
     found.nothing_stored = found.nothing_stored and not was_repeated(error)
     return found
 
 
-def _meaning(status: int, code: str, key: str | None, variable: Callable[[str], str]) -> BackendError:
-    """Translate an answer of the service. Its text is not repeated: it may hold keys and parts of the signature."""
+def _meaning(status: int, code: str, key: str | None, variable: remote.Variable) -> BackendError:
+    """Translate a response of the service. Its text is not repeated: it may hold keys and parts of the signature."""
     if code == "NoSuchKey" and key is not None:
         return FileMissing(key)
-    told = code or str(status)
+    service_code = code or str(status)
     if code in _FULL or status == 507:
-        return remote.full(key, service_code=told)
+        return remote.full(key, service_code=service_code)
     if code in _SLOW or status >= 500 or status in {409, 429}:
-        return BackendUnavailable(f"The service is not available at the moment ({told}).", key=key, service_code=told)
+        return BackendUnavailable(
+            f"The service is not available at the moment ({service_code}).", key=key, service_code=service_code
+        )
     refusal = _REFUSALS.get(code, _ACCESS_DENIED if status == 403 else _UNKNOWN)
     setting = variable(refusal.argument) if refusal.argument else None
     return BackendRefused(
-        f"The service refused the request ({told}). {refusal.message}".strip(),
+        f"The service refused the request ({service_code}). {refusal.message}".strip(),
         remedy=refusal.remedy.format(setting),
         setting=setting,
         key=key,
-        service_code=told,
+        service_code=service_code,
     )

@@ -27,7 +27,7 @@ _MAX_PARTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The object to store a file as.
+    """The object that a file becomes.
 
     :attr:`key`      the file's key
     :attr:`options`  boto3's name for the object, its content type and its headers
@@ -43,7 +43,7 @@ class Target:
 
 
 def save(target: Target, stream: IO[bytes], size: int) -> str:
-    """Store the rest of a stream, and return its SHA-256 (hex)."""
+    """Store the rest of a stream. Return its SHA-256 (hex)."""
     return _save_in_parts(target, stream, size) if size > ONE_REQUEST else _save_at_once(target, stream, size)
 
 
@@ -81,7 +81,7 @@ def _save_in_parts(target: Target, stream: IO[bytes], size: int) -> str:
 
         put_if_absent(target, metadata, complete)
     except BaseException:
-        # The first error is the one to report. A lifecycle rule of the bucket deletes the parts that are left.
+        # The first error is reported, not this one. A lifecycle rule of the bucket deletes the parts that are left.
         with contextlib.suppress(BotoCoreError, ClientError, BackendError):
             client.abort_multipart_upload(**upload)
         raise
@@ -89,7 +89,7 @@ def _save_in_parts(target: Target, stream: IO[bytes], size: int) -> str:
 
 
 def _send_parts(target: Target, upload: dict[str, Any], stream: IO[bytes], size: int) -> tuple[list[Any], str]:
-    """Return the parts, and the SHA-256 of their content. At most two are in memory at a time."""
+    """Send the parts, two at a time. Return boto3's list of them, and the SHA-256 (hex) of the content."""
 
     def send(number: int, piece: bytes) -> dict[str, Any]:
         md5 = _base64(hashlib.md5(piece, usedforsecurity=False))
@@ -117,10 +117,10 @@ def _send_parts(target: Target, upload: dict[str, Any], stream: IO[bytes], size:
 
 
 def put_if_absent(target: Target, metadata: dict[str, str], put: Callable[[dict[str, Any]], None]) -> None:
-    """Run ``put`` so that it replaces nothing, unless ``overwrite`` is set.
+    """Call ``put`` so that it replaces no object, unless ``overwrite`` is set.
 
-    boto3 repeats a request whose answer was lost. ``metadata`` then tells whether the object that the repetition finds
-    is the one that the first attempt stored.
+    boto3 repeats a request whose response was lost. ``metadata`` then tells whether the object that exists is the one
+    that the first attempt stored.
     """
     from botocore.exceptions import ClientError
 
@@ -143,7 +143,7 @@ def put_if_absent(target: Target, metadata: dict[str, str], put: Callable[[dict[
 def has_metadata(target: Target, metadata: dict[str, str]) -> bool:
     """Return whether the object exists and has this metadata.
 
-    Raises ``BackendUnavailable`` or ``BackendTimeout`` if the service does not tell: the object may be stored.
+    Raises ``BackendUnavailable`` or ``BackendTimeout`` if that cannot be found out: the object may be stored.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -1,7 +1,7 @@
-"""What the host of an endpoint tells about the S3 service behind it.
+"""Recognizes S3 services by the host of their endpoint.
 
-From the vendors' own pages, read in November 2026. For a host that is not in the table, buckets are addressed by path,
-as MinIO expects.
+The table comes from the vendors' own pages, read in November 2026. For a host that is not in it, buckets are addressed
+by path, as MinIO expects.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Service:
     region: str | None
 
 
-# For each pattern of a host: whether buckets are addressed by host name, and the region. ``None``: the region is the
-# first group of the pattern. An empty text: the host does not determine the region.
+# For each pattern of a host: whether buckets are addressed by host name, and the region. If the region is None, it is
+# the first group of the pattern. If it is empty, the host does not determine it.
 _HOSTS: tuple[tuple[str, bool, str | None], ...] = (
     (r"s3\.amazonaws\.com", True, ""),
     (r"s3[.-](?!accelerate)([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", True, None),

@@ -1,4 +1,4 @@
-"""The settings of the S3 backend, and the mistakes in them that can be found without asking the service."""
+"""Declares the settings of the S3 backend, and finds the mistakes in them that need no request to the service."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ DESCRIPTION = Description(
     private_links="public_url",
 )
 
-# If one of these is set, or one of these files exists, boto3 may find credentials by itself.
+# If one of these variables is set, or one of these files exists, boto3 may find credentials by itself.
 _CHAIN = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -115,7 +115,7 @@ def problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem
 
 
 def _credentials_in_reach(settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Return whether boto3 may find credentials by itself. This does not use the network."""
+    """Return whether boto3 may find credentials by itself, without using the network."""
     home = Path(environ.get("HOME", "/"))
     if any(environ.get(name) for name in _CHAIN) or any((home / name).exists() for name in _CHAIN_FILES):
         return True
@@ -125,7 +125,7 @@ def _credentials_in_reach(settings: Settings, environ: Mapping[str, str]) -> boo
 
 
 def _endpoint_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield what contradicts the endpoint. Often it is the address of the bucket itself, copied from a console."""
+    """Yield what is wrong with the endpoint. Often it is the address of the bucket itself, copied from a console."""
     endpoint, bucket = settings["s3_endpoint_url"], settings["s3_bucket"]
     if endpoint is None or bucket is None:
         return

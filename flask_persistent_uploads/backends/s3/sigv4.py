@@ -1,4 +1,4 @@
-"""Presigned S3 URLs by AWS Signature Version 4, with the standard library alone.
+"""Presigns S3 URLs by AWS Signature Version 4, with the standard library alone.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 
@@ -41,9 +41,9 @@ def presign(
 ) -> str:
     """Return a URL that allows ``method`` on the object ``name``, for ``expires_in`` seconds from ``signed_at``.
 
-    ``base`` is the part before the object's name: ``https://bucket.s3.eu-west-1.amazonaws.com/``, or with a path
+    ``base`` is the part before the object's name, such as ``https://bucket.s3.eu-west-1.amazonaws.com/`` or
     ``https://host/bucket/``. Its host is signed as it is written. ``parameters`` are further parts of the query, such
-    as ``response-content-type``.
+    as ``response-content-type``. ``signed_at`` is in Unix seconds.
     """
     date = _amz_date(signed_at)
     form = _form(base, region, date[:8], credentials.access_key_id, credentials.session_token, expires_in, parameters)
@@ -57,7 +57,7 @@ def presign(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The parts of the signed text and of the URL that all objects have in common on one day."""
+    """The parts of the signed text and of the URL that are the same for all objects on one day."""
 
     root: str
     scope: str

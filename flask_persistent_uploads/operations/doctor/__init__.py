@@ -1,4 +1,4 @@
-"""``flask uploads doctor``: whether uploads work and survive, check by check, and what to do."""
+"""``flask uploads doctor``: check whether uploads work and survive, and say what to do."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 def examine(case: Case, *, offline_only: bool = False) -> Report:
     """Run every check that applies, and return the report.
 
-    Unless ``offline_only``, a small file is saved in the store, read and deleted again. The report tells if it may be
-    left there.
+    Unless ``offline_only`` is set, save a small file in the store, read it and delete it again. The report tells if the
+    file may be left in the store.
     """
     checks = [*_bind(offline.CHECKS, case), *_bind(disk.CHECKS, case)]
     if case.folder is not None:

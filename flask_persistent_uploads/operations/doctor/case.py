@@ -11,8 +11,8 @@ from flask import Flask
 from ... import backends
 from ...backends.base import Backend
 from ...config import Settings
-from ...errors import BackendError, ConfigError, Problem
-from ..checks import unforeseen
+from ...errors import ConfigError, Problem
+from ..checks import problem_of
 from ..marker import Marker, read
 from ..platform import Host, detect
 from ..startup import StartupRefused
@@ -23,17 +23,18 @@ from ..verdict import Verdict, folder_of, judge
 class Case:
     """What is known before the first check.
 
+    :attr:`settings`        the settings of the ``Uploads`` that is examined
+    :attr:`requested`       the name of the ``Uploads`` that the user asked for; another one is examined if it keeps the
+                            app from starting
+    :attr:`kind`            the class of the backend that the settings choose; ``None`` if they choose none
+    :attr:`backend`         the backend itself; ``None`` if it cannot be constructed from the settings
     :attr:`problems`        why the app refuses to start; empty if it starts
-    :attr:`kind`            the backend that the settings choose; ``None`` if they choose none
-    :attr:`backend`         the backend itself; ``None`` if the settings do not make one
     :attr:`folder`          where the files are on this machine; ``None`` if they are elsewhere
     :attr:`marker`          the marker in that folder; ``None`` if there is none
-    :attr:`marker_problem`  why it cannot be read
+    :attr:`marker_problem`  why the marker cannot be read, if it cannot
     :attr:`verdict`         whether uploads survive; ``None`` if there is no backend, or the platform is set wrongly
-    :attr:`requested`       the name of the ``Uploads`` that the user asked for; another one may keep the app from
-                            starting
-    :attr:`other_route`     the problem that a route of the app answers in place of ours
-    :attr:`public_links`    the problem that public links bypass the authorize hook
+    :attr:`other_route`     the problem if a route of the app answers in place of ours
+    :attr:`public_links`    the problem if public links bypass the authorize hook
     """
 
     app: Flask
@@ -92,10 +93,8 @@ class Case:
         if folder is not None:
             try:
                 found = read(backend)
-            except BackendError as error:
-                problem = error.problem
             except Exception as error:  # noqa: BLE001 - another package's backend may raise anything
-                problem = unforeseen(error).problem
+                problem = problem_of(error)
         wrong_platform = self.settings.platform is not None and not self.host.stated
         verdict = None if wrong_platform else judge(backend, self.host, self.environ, self.settings, found=found)
         return replace(
@@ -112,8 +111,8 @@ class Case:
 def _host(settings: Settings, environ: Mapping[str, str]) -> Host:
     try:
         return detect(environ, settings.platform, variable=settings.variable("platform"))
-    except ConfigError:  # among the problems
-        return detect(environ)
+    except ConfigError:  # it is among the problems
+        return detect(environ, variable=settings.variable("platform"))
 
 
 def _without_persistence(problems: tuple[Problem, ...], settings: Settings) -> tuple[Problem, ...]:

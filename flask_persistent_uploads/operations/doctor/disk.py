@@ -1,4 +1,4 @@
-"""Checks of the folder and of the disk. Those of the folder do not apply if files are kept elsewhere."""
+"""Check the folder and its disk. Most of these checks do not apply if files are kept in a service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..checks import Check, Finding, failure, ok, warning
 from ..mounts import Place
 from .case import Case
 
-_SCARCE = 0.05  # of a disk
+_SCARCE = 0.05  # the share of a disk's space or inodes below which there is a warning
 
 
 def folder(case: Case) -> Finding | None:
@@ -25,7 +25,7 @@ def folder(case: Case) -> Finding | None:
     variable, nearest = _variable(case), case.folder
     other = f"{variable or 'the backend'} to another folder"
     try:
-        case.folder.exists()  # raises for a name that no disk takes, and for a folder that may not be entered
+        case.folder.exists()  # raises OSError for an impossible name, and for a folder without access
         while not os.path.lexists(nearest):
             nearest = nearest.parent
         if not nearest.is_dir():
@@ -45,7 +45,7 @@ def folder(case: Case) -> Finding | None:
 
 
 def old_folder(case: Case) -> Finding | None:
-    """Check that no files are left in a folder that is not used any more."""
+    """Check that no files are left in a folder that is no longer used."""
     configured = case.settings["dir"]
     if case.folder is not None or case.backend is None or configured is None:
         return None

@@ -1,4 +1,4 @@
-"""The checks that compare the marker of the store with the expected one."""
+"""Check that the store is the expected one, by its marker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..checks import FAILURE, Check, Finding, ok, skipped
 from ..marker import Marker
 from ..platform import Host
 from ..trial import StoreTrial
+from ..verdict import history
 from .case import Case
 from .online import explain
 
@@ -23,8 +24,7 @@ def of_disk(case: Case) -> Finding | None:
         return Finding(FAILURE, case.marker_problem)
     if case.marker is None:
         return _compare(case.settings, case.host, None, "The first request to the app creates it.")
-    survived = plural(case.marker.survived(case.host), "restart")
-    return _compare(case.settings, case.host, case.marker, f"It has survived {survived}.")
+    return _compare(case.settings, case.host, case.marker, f"It has {history(case.marker, case.host)}.")
 
 
 def of_service(trial: StoreTrial) -> Finding:
@@ -32,20 +32,20 @@ def of_service(trial: StoreTrial) -> Finding:
     try:
         found = trial.call(lambda: marker.read(trial.backend))
     except Exception as error:  # noqa: BLE001 - another package's backend may raise anything
-        if trial.bucket is not None and bucket_checks.is_denied(error):  # another check names the permission
+        if trial.bucket is not None and bucket_checks.is_denied(error):  # another check names the missing permission
             return skipped("The credentials are not allowed to read the marker of the store.")
         return explain(trial, NAME, error)
     if found is None:
-        note = "The first upload, or a request for the health of the app, creates it."
+        note = "The first upload or the first health check creates it."
     elif found.instances:
-        note = f"It was used by {plural(len(found.instances), 'instance')}."
+        note = f"It has been used by {plural(len(found.instances), 'instance')}."
     else:
         note = "It has not been used yet."
     return _compare(trial.settings, trial.host, found, note)
 
 
 def _compare(settings: Settings, host: Host, found: Marker | None, note: str) -> Finding:
-    """Compare a marker with the expected one. ``note`` is what else is known of the store."""
+    """Compare a marker with the expected one. ``note`` is a further sentence about the store."""
     if problem := marker.alarm(settings, found, str(host)):
         return Finding(FAILURE, problem)
     if found is None:

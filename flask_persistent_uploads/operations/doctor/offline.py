@@ -1,4 +1,4 @@
-"""Checks of the settings, the app and the host. They ask nobody over a network."""
+"""Check the settings, the app and the host, without the network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ...errors import Problem
 from ...text import format_bytes, plural
 from ..checks import FAILURE, OK, WARNING, Check, Finding, failure, ok, warning
 from ..platform import LAST_VERIFIED, Platform
-from . import start_line
+from . import start_command
 from .case import Case
 
-_EARLIEST = datetime(2026, 11, 1, tzinfo=timezone.utc)  # no clock that is right shows an earlier time
+_EARLIEST = datetime(2026, 11, 1, tzinfo=timezone.utc)  # a clock that shows an earlier time is wrong
 _CLOCK_TOLERANCE = 60  # seconds
-_FORM = 100_000  # bytes of a form beside its file
-_MIN_TIMEOUT = 60  # seconds that gunicorn should give slow uploads at least
+_FORM_BYTES = 100_000  # left for the rest of a form, beside its file
+_MIN_TIMEOUT = 60  # seconds that gunicorn should allow for an upload, at least
 _GUNICORN_OPTIONS = "-k gthread --threads 8 --timeout 120"
 
 
 def configuration(case: Case) -> Finding:
-    """Check that the settings are valid and make a backend, and that every variable is a setting."""
+    """Check that the settings are valid and choose a backend, and that every ``UPLOADS_…`` variable is a setting."""
     unknown = tuple(config.unknown_settings(case.settings))
     install = missing_sdk(case.kind) if case.kind else []
-    problems = tuple(problem for problem in case.problems if problem not in install)  # the next check tells those
+    problems = tuple(problem for problem in case.problems if problem not in install)  # the next check reports those
     if len(problems) == 1:
         return Finding(FAILURE, problems[0], unknown)
     if problems:
@@ -37,8 +37,8 @@ def configuration(case: Case) -> Finding:
         return Finding(WARNING, unknown[0])
     if unknown:
         return Finding(WARNING, Problem(f"{len(unknown)} variables are not settings of this extension."), unknown)
-    found = case.backend or (case.kind.name if case.kind else "no backend")
-    return ok(f"{plural(len(case.settings.sources), 'setting')} found. Files are kept in {found}.")
+    place = case.kind.name if case.backend is None and case.kind is not None else case.backend
+    return ok(f"{plural(len(case.settings.sources), 'setting')} found. Files are kept in {place}.")
 
 
 def sdk(case: Case) -> Finding | None:
@@ -49,14 +49,13 @@ def sdk(case: Case) -> Finding | None:
 
 def platform(case: Case) -> Finding:
     """Check that the environment does not contradict itself about the platform."""
-    host, variable = case.host, case.settings.variable("platform")
-    if host.doubt:
-        return warning(host.doubt, f"Remove it, or set {variable}=machine if the app runs elsewhere.", setting=variable)
-    return ok(f"The platform is {host.platform.name}. The instance is {host}.")
+    if case.host.doubt is not None:
+        return Finding(WARNING, case.host.doubt)
+    return ok(f"The platform is {case.host.platform.name}. The instance is {case.host}.")
 
 
 def persistence(case: Case) -> Finding | None:
-    """Check that files that are stored now are still there after the next deploy."""
+    """Check that stored files survive the next deploy."""
     if case.verdict is None:
         return None
     reason = case.verdict.reason
@@ -87,16 +86,16 @@ def host_limit(case: Case) -> Finding | None:
     limits = "; ".join(_limits(host))
     if not limits:
         return None
-    message = f"Limits of {host.name}: {limits} (as of {LAST_VERIFIED})."
-    if host.max_body is None or host.max_body - _FORM >= largest:
+    message = f"Limits of {host.name} as of {LAST_VERIFIED}: {limits}."
+    if host.max_body is None or host.max_body - _FORM_BYTES >= largest:
         return ok(message)
-    remedy = f"Set {variable}={host.max_body - _FORM}, so that the rest of the form has space."
+    remedy = f"Set {variable}={host.max_body - _FORM_BYTES}, which leaves room for the rest of the form."
     return warning(f"{message} {variable} allows files of up to {format_bytes(largest)}.", remedy, setting=variable)
 
 
 def workers(case: Case) -> Finding | None:
-    """Check that gunicorn does not kill its workers during a slow upload."""
-    found = start_line.gunicorn(case.environ, Path.cwd())
+    """Check that gunicorn does not kill its workers during slow uploads."""
+    found = start_command.gunicorn_options(case.environ, Path.cwd())
     if found is None:
         return None
     source, options = found
@@ -109,7 +108,7 @@ def workers(case: Case) -> Finding | None:
 
 
 def debug(case: Case) -> Finding | None:
-    """Check that debug mode, whose debugger runs any code, is off on a public host."""
+    """Check that debug mode is off on a public host, because visitors could run code in its debugger."""
     if case.app.debug and case.host.platform.known_by:
         message = f"Debug mode is on, and {case.host.platform.name} is a public host."
         return failure(message, "Remove FLASK_DEBUG, and do not set app.debug.", setting="FLASK_DEBUG")
@@ -127,7 +126,7 @@ def clock(case: Case) -> Finding | None:
 
 
 def route(case: Case) -> Finding | None:
-    """Check that no other route of the app answers in place of ours."""
+    """Check that no other route of the app answers in place of the extension's."""
     return Finding(FAILURE, case.other_route) if case.other_route else None
 
 

@@ -1,4 +1,4 @@
-"""The report of ``flask uploads doctor``: the verdict in one line, the settings, and every finding."""
+"""The report of ``flask uploads doctor``: a headline, the settings that are set, and every finding."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from . import identity
 from .case import Case
 
 _SHOWN = 4  # characters of a secret
-_WRONG = "(not valid)"
+_WRONG = "(not valid)"  # in place of a wrong value
 
 # A setting with such a name is masked even if its parser does not say that it is a secret: backends of other packages
 # declare their settings by the arguments of a constructor.
 _SECRET_NAME = re.compile("key|secret|token|passw|credential|connection_string")
 
-Named = tuple[Check[None], Finding]
+Result = tuple[Check[None], Finding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Report:
     """What doctor found.
 
     :attr:`headline`  whether uploads work and survive, in one or two sentences
-    :attr:`survives`  whether stored files survive; ``None`` if that is unknown, or if nothing can be stored
+    :attr:`survives`  whether stored files survive; ``None`` if that is unknown, or if uploads do not work
     :attr:`findings`  the name of each check and its finding
     """
 
@@ -67,8 +67,8 @@ class Report:
         }
 
 
-def summarize(case: Case, findings: Sequence[Named], *, offline: bool) -> Report:
-    """Return the report on all findings. ``offline`` tells that no service was asked."""
+def summarize(case: Case, findings: Sequence[Result], *, offline: bool) -> Report:
+    """Return the report on all findings. ``offline`` is whether the store was not tried."""
     headline, survives = _outcome(case, findings, offline=offline)
     name = case.settings.uploads
     if name != case.requested:
@@ -78,8 +78,8 @@ def summarize(case: Case, findings: Sequence[Named], *, offline: bool) -> Report
     return Report(headline, survives, tuple(_settings(case)), named)
 
 
-def _outcome(case: Case, findings: Sequence[Named], *, offline: bool) -> tuple[str, bool | None]:
-    """Return the headline, and whether stored files survive: one decision, so that they never contradict each other."""
+def _outcome(case: Case, findings: Sequence[Result], *, offline: bool) -> tuple[str, bool | None]:
+    """Return the headline, and whether stored files survive. They are decided together, so that they always agree."""
     failed = [(check, finding.problem.message) for check, finding in findings if finding.status == FAILURE]
     if lost := [message for check, message in failed if check.preserves]:
         return f"UPLOADS WILL BE LOST. {lost[0]}", False

@@ -200,7 +200,7 @@ def assert_only(report: Report, name: str, verdict: str) -> tuple[str, str]:
     assert (report.content["failures"], report.content["warnings"]) == ((1, 0) if fails else (0, 1))
     assert found[0]["seen"].endswith("."), "a message is a full sentence"
     assert found[0]["remedy"]
-    assert "unforeseen" not in found[0]["seen"], found
+    assert "unexpected" not in found[0]["seen"], found
     assert_consistent(report)
     return found[0]["seen"], found[0]["remedy"]
 

@@ -128,13 +128,14 @@ def test_every_check_of_a_healthy_app_on_render_with_a_service_is_ok(environment
         ),
         (
             {**S3, **CLOUDINARY},
-            "Two backends are configured at once, by UPLOADS_CLOUDINARY_URL (for cloudinary) "
+            "Several backends are configured at once, by UPLOADS_CLOUDINARY_URL (for cloudinary) "
             "and UPLOADS_S3_BUCKET (for s3).",
-            "Set UPLOADS_BACKEND to cloudinary or s3, or remove the variables of the other.",
+            "Set UPLOADS_BACKEND to cloudinary or s3, or remove the variables of the others.",
         ),
         (
             {"S3_BUCKET_NAME": "b", "IMAGEKIT_PRIVATE_KEY": "private_x", "IMAGEKIT_URL_ENDPOINT": "https://a.example"},
-            "Two backends are configured at once, by IMAGEKIT_PRIVATE_KEY (for imagekit) and S3_BUCKET_NAME (for s3).",
+            "Several backends are configured at once, by IMAGEKIT_PRIVATE_KEY (for imagekit) "
+            "and S3_BUCKET_NAME (for s3).",
             "Set UPLOADS_BACKEND to imagekit or s3",
         ),
         (
@@ -360,7 +361,7 @@ def test_a_disk_that_the_platform_wipes_fails_the_persistence_alone(
     environment(**{"UPLOADS_PLATFORM": "", **variables})
     report = examine()
     seen, advice = assert_only(report, "persistence", "failure")
-    assert seen == f"{name} wipes this disk at every deploy and restart."
+    assert seen == f"{name} wipes the app's disk at every deploy and restart."
     assert advice.startswith("Set UPLOADS_S3_BUCKET and its credentials")
     assert remedy in advice
     assert ("UPLOADS_DIR" in advice) == (name != "Heroku")
@@ -459,7 +460,7 @@ def test_a_backend_that_breaks_the_contract_does_not_stop_the_report(environment
     environment(UPLOADS_BACKEND=f"{__name__}:Broken")
     report = examine()
     assert set(report.verdicts) >= ALWAYS | {"folder", "space"}
-    assert report.check("store")["seen"] == "An unforeseen error occurred (RuntimeError)."
+    assert report.check("store")["seen"] == "An unexpected error occurred (RuntimeError)."
     assert "UPLOADS_DIR" not in str(report.content["checks"]), "the folder of this backend has no such setting"
 
 
@@ -766,22 +767,22 @@ def test_requests_of_unlimited_size_are_a_warning_and_the_remedy_is_twice_the_la
 
 
 @pytest.mark.parametrize(
-    ("variables", "limit", "size"),
+    ("variables", "host", "size", "allowed"),
     [
-        ({"VERCEL": "1"}, "Limits of Vercel: requests of up to 4.5 MB", "4400000"),
-        ({"K_SERVICE": "s"}, "Limits of Cloud Run: requests of up to 33.55 MB", "33454432"),
-        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "Limits of AWS Lambda: requests of up to 6 MB", "5900000"),
+        ({"VERCEL": "1"}, "Vercel", "4.5 MB", "4400000"),
+        ({"K_SERVICE": "s"}, "Cloud Run", "33.55 MB", "33454432"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "AWS Lambda", "6 MB", "5900000"),
     ],
 )
 def test_a_platform_that_accepts_less_than_the_settings_is_a_warning_and_the_remedy_helps(
-    variables: dict[str, str], limit: str, size: str, environment: Set
+    variables: dict[str, str], host: str, size: str, allowed: str, environment: Set
 ) -> None:
     environment(UPLOADS_PLATFORM="", **variables, **S3)
     seen, remedy = assert_only(examine(), "host limit", "warning")
-    assert seen.startswith(limit)
-    assert re.search(r" \(as of 20\d\d-\d\d\)\. UPLOADS_MAX_SIZE allows files of up to 100 MB\.$", seen)
-    assert remedy == f"Set UPLOADS_MAX_SIZE={size}, so that the rest of the form has space."
-    environment(UPLOADS_MAX_SIZE=size)
+    limits = rf"Limits of {host} as of 20\d\d-\d\d: requests of up to {size}\b.*\."
+    assert re.fullmatch(rf"{limits} UPLOADS_MAX_SIZE allows files of up to 100 MB\.", seen)
+    assert remedy == f"Set UPLOADS_MAX_SIZE={allowed}, which leaves room for the rest of the form."
+    environment(UPLOADS_MAX_SIZE=allowed)
     assert_all_ok(examine())
 
 

@@ -539,7 +539,7 @@ class TestOneThingIsWrongWithABucket:
         script = where(of("GET", by_link), changed(forward(server.url), lenient), forward(server.url))
         with Proxy(server, script) as proxy:
             said = the_one(doctor(proxy.settings()), "tampering")
-        assert said.startswith("A link with an altered signature still returns the file: it is public.")
+        assert said.startswith("A link with an altered signature still returns the file, so the file is public.")
         assert proxy.left() == []
 
     def test_a_store_other_than_the_expected_one_is_a_failure(self, server: BucketServer, doctor: Doctor) -> None:
@@ -714,7 +714,7 @@ class TestOtherServices:
         self, imagekit: FakeImageKit, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(imagekit, "_is_signed", lambda *_: True)
-        assert "returns the file: it is public." in the_one(doctor(private(imagekit)), "tampering")
+        assert "returns the file, so the file is public." in the_one(doctor(private(imagekit)), "tampering")
 
     def test_a_wrong_secret_names_the_variables(self, service: Service, doctor: Doctor) -> None:
         wrong = {
@@ -837,7 +837,7 @@ class TestBackendsOfOtherPackages:
     ) -> None:
         monkeypatch.setattr(Odd, "broken", method)
         report = doctor({"UPLOADS_BACKEND": f"{__name__}:Odd"})
-        assert report.check(check)["seen"] == "An unforeseen error occurred (RuntimeError)."
+        assert report.check(check)["seen"] == "An unexpected error occurred (RuntimeError)."
         assert len(Odd.files) == (method == "delete")
 
     def test_a_file_that_it_does_not_delete_is_named(self, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ from .cases import (
 STATES: dict[str, tuple[dict[str, str], str]] = {
     "on a disk": ({}, "Uploads survive. The folder is on the disk of this machine"),
     "on a service": (S3, "According to the settings, uploads survive. Files are kept in s3"),
-    "wiped": (RENDER, "UPLOADS WILL BE LOST. Render wipes this disk at every deploy and restart."),
+    "wiped": (RENDER, "UPLOADS WILL BE LOST. Render wipes the app's disk at every deploy and restart."),
     "in memory": ({"UPLOADS_BACKEND": "memory"}, "UPLOADS WILL BE LOST. The backend memory keeps files only"),
     "refused because it is wiped": (
         {"UPLOADS_REQUIRE_PERSISTENT": "1", **RENDER},
@@ -54,7 +54,10 @@ STATES: dict[str, tuple[dict[str, str], str]] = {
         {"UPLOADS_MAX_SIZE": "big", "UPLOADS_MAX_FILES": "many"},
         "UPLOADS DO NOT WORK. 2 settings are wrong or missing.",
     ),
-    "two backends": ({**S3, **CLOUDINARY, **IMAGEKIT}, "UPLOADS DO NOT WORK. Two backends are configured at once, by"),
+    "two backends": (
+        {**S3, **CLOUDINARY, **IMAGEKIT},
+        "UPLOADS DO NOT WORK. Several backends are configured at once, by",
+    ),
     "no folder": ({"UPLOADS_DIR": "/etc/passwd/uploads"}, "UPLOADS DO NOT WORK. /etc/passwd is not a folder."),
     "wiped and no folder": ({"UPLOADS_DIR": "/etc/passwd/uploads", **RENDER}, "UPLOADS WILL BE LOST. Render wipes"),
     "another store": ({"UPLOADS_STORE_ID": "x"}, "ANOTHER STORE. The app expects the store x"),
