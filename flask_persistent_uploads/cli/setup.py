@@ -132,7 +132,8 @@ def _apply(settings: Settings, *, yes: bool) -> int:
         click.echo(f"  {'-' if step.do or step.blocked else 'ok'} {step.text}")
     if not yes and any(step.do for step in plan):
         click.confirm("\nCarry out this plan?", abort=True)
-    click.echo("")
+    if any(step.do or step.blocked for step in plan):
+        click.echo("")
     failed = False
     for step, problem in steps.carry_out(plan):
         failed = failed or problem is not None

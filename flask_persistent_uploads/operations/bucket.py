@@ -90,7 +90,7 @@ def _conditions(rule: Rule) -> dict[str, Any]:
 
 
 def _with_filter(rule: Rule) -> Rule:
-    """Return a rule with a ``Filter``. S3 refuses rules in the older form, without one, beside rules that have one."""
+    """Return a rule with a ``Filter``. S3 refuses a configuration that mixes rules with and without one."""
     if "Filter" in rule or "Prefix" not in rule:
         return rule
     return {**{name: part for name, part in rule.items() if name != "Prefix"}, "Filter": {"Prefix": rule["Prefix"]}}

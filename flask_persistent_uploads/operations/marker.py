@@ -125,7 +125,7 @@ def born_at(store_id: str) -> datetime | None:
 
 
 def alarm(settings: Settings, marker: Marker | None, instance: str) -> Problem | None:
-    """Return the problem that ``UPLOADS_STORE_ID`` names another store than the one in use; ``None`` if it does not.
+    """Return the problem if ``UPLOADS_STORE_ID`` names a store other than the one in use; otherwise ``None``.
 
     ``marker`` is the marker of the store in use, and ``instance`` the name of this instance.
     """

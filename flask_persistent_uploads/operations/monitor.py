@@ -27,7 +27,7 @@ from .verdict import Verdict, folder_of, judge
 
 # Seconds for which the result of a check is valid. A disk is checked often and a service seldom, because Cloudinary's
 # free plan allows 500 calls an hour. A failed check of a service is repeated sooner.
-_VALID_ON_DISK, _VALID_IN_SERVICE, _VALID_AFTER_FAILURE = 10, 300, 60
+_VALID_NEARBY, _VALID_IN_SERVICE, _VALID_AFTER_FAILURE = 10, 300, 60
 _HEALTH_WAIT = 1.0  # seconds that a health check waits for a running check of the store
 _STUCK_AFTER = 60.0  # seconds: a check makes a few calls, each of which has its own timeout
 
@@ -198,7 +198,7 @@ class StoreMonitor:
             marker=found,
             restarts_survived=found.survived(self.host) if found and folder else None,
             free_bytes=_free_bytes(folder) if folder else None,
-            expires=time.monotonic() + (_VALID_ON_DISK if self.nearby else in_service),
+            expires=time.monotonic() + (_VALID_NEARBY if self.nearby else in_service),
         )
 
     def _judge(self, found: Marker | None) -> Verdict:

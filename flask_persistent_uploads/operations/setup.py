@@ -117,7 +117,7 @@ def _environment(kind: str, target: Target) -> Environment:
     }
     plain, secret = tables[kind]
     plain = {**plain, name("require_persistent"): "true"}
-    if kind in {"s3", "r2"} and target.prefix != target.uploads:
+    if target.prefix != target.uploads:
         plain[name("prefix")] = target.prefix
     if target.url_prefix != f"/{target.uploads}":
         plain[name("url_prefix")] = target.url_prefix

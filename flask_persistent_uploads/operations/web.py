@@ -38,7 +38,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 class _SameHost(HTTPRedirectHandler):
-    """Follows redirects to another scheme or path, but not to another host, which the server must not choose for us."""
+    """Follows redirects to another scheme or path, but not to another host, which no server may choose for us."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str

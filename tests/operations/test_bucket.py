@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 
+from flask_persistent_uploads.backends import read_settings
 from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.errors import BackendError
 from flask_persistent_uploads.operations import bucket as buckets
-from flask_persistent_uploads.operations.bucket import Bucket, NotAllowed, Rule, allows_scripts, has_cleanup
+from flask_persistent_uploads.operations.bucket import (
+    Bucket,
+    NotAllowed,
+    Rule,
+    address_variable,
+    allows_scripts,
+    has_cleanup,
+)
 
 from ..fakes.scripted import ScriptedS3, answer
 
@@ -235,3 +243,17 @@ def test_a_name_that_is_taken_names_the_variable_of_the_bucket(at: At) -> None:
 @pytest.mark.parametrize("backend", [MemoryBackend(), LocalBackend(Path("/nowhere"))])
 def test_a_store_that_is_not_a_bucket_has_none(backend: Backend) -> None:
     assert Bucket.of(backend) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "UPLOADS_S3_REGION"),
+        ({"AWS_REGION": "eu-west-3"}, "AWS_REGION"),
+        ({"AWS_REGION": "auto", "UPLOADS_S3_ENDPOINT_URL": "https://a.example"}, "UPLOADS_S3_ENDPOINT_URL"),
+    ],
+)
+def test_the_endpoint_or_else_the_region_decides_the_address_of_the_service(
+    variables: dict[str, str], expected: str
+) -> None:
+    assert address_variable(read_settings({}, variables).settings) == expected

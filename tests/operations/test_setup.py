@@ -393,6 +393,12 @@ class TestPrinted:
         )
         assert (found["UPLOADS_S3_BUCKET"], found["UPLOADS_S3_REGION"]) == ("other", "us-west-2")
 
+    @EVERY_KIND
+    def test_the_prefixes_of_paths_and_links_are_kept_for_every_kind(self, kind: str) -> None:
+        result = printed(kind, UPLOADS_PREFIX="media/files", UPLOADS_URL_PREFIX="/media")
+        found = variables(section(result, "Environment"))
+        assert (found["UPLOADS_PREFIX"], found["UPLOADS_URL_PREFIX"]) == ("media/files", "/media")
+
     def test_another_s3_service_keeps_its_endpoint(self) -> None:
         found = variables(section(printed("s3", UPLOADS_S3_ENDPOINT_URL="https://minio.example"), "Environment"))
         assert found.get("UPLOADS_S3_ENDPOINT_URL") == "https://minio.example"
@@ -466,6 +472,13 @@ class TestPrinted:
         assert {value[1:] for _, value in given if value.startswith("@")} == made
         assert all(value == environment[name] for name, value in given if not value.startswith("@"))
         assert (["koyeb", "volumes", "create"] in [words[:3] for words in before]) == (kind == "disk")
+
+    def test_a_shell_passes_odd_characters_of_a_path_to_koyeb_unaltered(self) -> None:
+        commands = section(printed("disk", "--path", "/it's $HOME"), "Koyeb").replace("<app>/<service>", "app/web")
+        script = f"koyeb() {{ printf '%s\\n' \"$@\"; }}\n{commands}"
+        words = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
+        assert "UPLOADS_DIR=/it's $HOME/uploads" in words
+        assert words[-1] == "uploads:/it's $HOME"
 
     def test_the_commands_of_the_aws_cli_name_the_files_of_the_sections(self) -> None:
         result = printed("s3", "--bucket", "mine", "--region", "eu-west-3")

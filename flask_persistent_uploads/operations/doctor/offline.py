@@ -19,7 +19,7 @@ from .case import Case
 
 _EARLIEST = datetime(2026, 11, 1, tzinfo=timezone.utc)  # a clock that shows an earlier time is wrong
 _CLOCK_TOLERANCE = 60  # seconds
-_FORM_BYTES = 100_000  # left for the rest of a form, beside its file
+_FORM_BYTES = 100_000  # reserved for the rest of a form
 _MIN_TIMEOUT = 60  # seconds that gunicorn should allow for an upload, at least
 _GUNICORN_OPTIONS = "-k gthread --threads 8 --timeout 120"
 

@@ -11,6 +11,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,7 @@ from flask_persistent_uploads.backends.base import Backend
 from flask_persistent_uploads.backends.local import LocalBackend
 from flask_persistent_uploads.operations import marker
 from flask_persistent_uploads.operations.doctor import disk, identity, offline
+from flask_persistent_uploads.operations.platform import detect
 from flask_persistent_uploads.stored import Stat
 
 from ...servers import ROOT, Gunicorn
@@ -1041,6 +1043,19 @@ def test_a_store_other_than_the_expected_one_fails_the_store_alone(tmp_path: Pat
     assert report.survives is None
     environment(UPLOADS_STORE_ID="20200101T000000Z-00000000")
     assert_all_ok(examine(), "store")
+
+
+@pytest.mark.parametrize(
+    ("platform", "history"), [("render", "survived 2 restarts"), ("azure", "served 2 other instances")]
+)
+def test_the_store_counts_restarts_only_if_one_instance_runs_at_a_time(
+    platform: str, history: str, tmp_path: Path, environment: Set
+) -> None:
+    environment(UPLOADS_PLATFORM=platform)
+    host = detect({}, platform)
+    for name in ("one", "two"):
+        marker.sign_in(LocalBackend(tmp_path / "instance" / "uploads"), replace(host, names=(name,)))
+    assert examine().check("store")["seen"].endswith(f" ago. It has {history}.")
 
 
 def test_the_remedy_for_another_store_names_the_setting_with_the_id(tmp_path: Path, environment: Set) -> None:

@@ -958,6 +958,12 @@ class TestTime:
         assert run.failing == ["service" if kind in DEAD[:-1] else "access"]
         assert run.seconds < 9
 
+    @pytest.mark.parametrize("kind", DEAD[:-1])
+    def test_the_remedy_for_a_dead_service_names_the_endpoint(self, ends: Mapping[str, Run], kind: str) -> None:
+        (problem,) = (finding.problem for name, finding in ends[kind].report.findings if name == "service")
+        assert problem.remedy.startswith("Correct UPLOADS_S3_ENDPOINT_URL if it is wrong. ")
+        assert problem.setting == "UPLOADS_S3_ENDPOINT_URL"
+
     def test_an_endpoint_for_browsers_that_never_answers_takes_less_than_nine_seconds(
         self, ends: Mapping[str, Run]
     ) -> None:
