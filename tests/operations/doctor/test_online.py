@@ -585,10 +585,10 @@ class TestOneThingIsWrongWithABucket:
     def test_a_save_in_doubt_that_leaves_the_file_says_so(
         self, server: BucketServer, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, late: bool
     ) -> None:
-        monkeypatch.setattr(trial, "CALL_SECONDS", 1.0)
+        monkeypatch.setattr(trial, "CALL_SECONDS", 3.0)
 
         def arrives_late(exchange: Exchange) -> None:
-            time.sleep(1.5)
+            time.sleep(4.0)
             forward(server.url)(exchange)
 
         saves, deletes = of("PUT", by_key), of("DELETE", by_key)
