@@ -97,7 +97,7 @@ def breaks(promise: Callable[..., None], *, keeps_empty_files: bool = True) -> C
     return register
 
 
-class Rest(io.BytesIO):
+class Remainder(io.BytesIO):
     """What is left in a stream, read at once."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -245,7 +245,7 @@ class IgnoresAFileOfTheWrongLength(MemoryBackend):
 @breaks(BackendContract.test_a_stream_of_the_wrong_length_stores_nothing)
 class ChecksTheLengthWhenTheFileIsStored(MemoryBackend):
     def save(self, key: str, stream: IO[bytes], *, size: int, overwrite: bool = False, **options: Any) -> str:
-        rest = Rest(stream)
+        rest = Remainder(stream)
         found = len(rest.getvalue())
         sha256 = super().save(key, rest, size=size if overwrite else found, overwrite=overwrite, **options)
         if found != size:
@@ -340,7 +340,7 @@ class ReplacesLargeFiles(MemoryBackend):
 @breaks(BackendContract.test_nothing_is_replaced_without_overwrite)
 class AcceptsTheSameContentTwice(MemoryBackend):
     def save(self, key: str, stream: IO[bytes], *, overwrite: bool = False, **options: Any) -> str:
-        rest = Rest(stream)
+        rest = Remainder(stream)
         found = self.stat(key)
         same = found is not None and found.sha256 == hashlib.sha256(rest.getvalue()).hexdigest()
         return super().save(key, rest, overwrite=overwrite or same, **options)
@@ -349,7 +349,7 @@ class AcceptsTheSameContentTwice(MemoryBackend):
 @breaks(BackendContract.test_nothing_is_replaced_without_overwrite)
 class ReplacesAndRaises(MemoryBackend):
     def save(self, key: str, stream: IO[bytes], *, size: int, **options: Any) -> str:
-        rest = Rest(stream)
+        rest = Remainder(stream)
         try:
             return super().save(key, rest, size=size, **options)
         except FileExists:
