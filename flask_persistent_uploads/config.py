@@ -85,9 +85,8 @@ class Settings:
         parsers.text,
         None,
         {"USE_S3": parsers.s3_or_local},
-        "The backend: `s3`, `cloudinary`, `imagekit`, `local`, `memory`, the name of an installed backend, or "
-        "`module:Class`. `USE_S3=true` means `s3`, and `USE_S3=false` means `local`. Default: the backend whose bucket "
-        "or account is set, else `local`.",
+        "The [backend](backends.md), by its name, or as `module:Class`. `USE_S3=true` means `s3`, and `USE_S3=false` "
+        "means `local`. Default: the backend whose bucket or account is set, else `local`.",
     )
     prefix: str = _common(
         parsers.prefix,

@@ -38,6 +38,10 @@ def reserved_key(name: str) -> str:
     return _ReservedKey(f"{RESERVED}/{name}")
 
 
+#: The key of the store's marker.
+STORE_MARKER = reserved_key("store.json")
+
+
 def check(key: str) -> str:
     """Return ``key`` unchanged, or raise ``InvalidKey``. Every method of every backend calls this first.
 

@@ -17,6 +17,7 @@ from flask import Flask
 from playwright.sync_api import Browser, sync_playwright
 
 from flask_persistent_uploads import Uploads
+from flask_persistent_uploads.backends import BUILTIN_BACKENDS
 from flask_persistent_uploads.backends.cloudinary import CloudinaryBackend
 from flask_persistent_uploads.backends.imagekit import ImageKitBackend
 from flask_persistent_uploads.serving.state import State
@@ -35,6 +36,9 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 MakeApp = Callable[..., Flask]
+
+#: The names of the backends of the package, as messages list them.
+BUILTIN = ", ".join(backend.name for backend in BUILTIN_BACKENDS)
 
 BACKENDS = ("memory", "local", "s3", "cloudinary", "imagekit")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import logging
@@ -63,6 +64,21 @@ SAMPLES: dict[str, tuple[tuple[str, str, str], object]] = {
     "store_id": (("a", "b", "c"), "a"),
     "platform": (("render", "b", "c"), "render"),
 }
+
+
+def sample_of(setting: Setting) -> tuple[tuple[str, str, str], object]:
+    """Return three right values of a setting, and the meaning of the first; the listed ones, or any that it accepts."""
+    if setting.name in SAMPLES:
+        return SAMPLES[setting.name]
+    accepted = []
+    for value in ("7", "8", "9", "10MB", "true", "/a/b", "name", "https://a.example", "https://b.example"):
+        with contextlib.suppress(ValueError):
+            if setting.parse(value) != setting.default:
+                accepted.append(value)
+    first, second, third = (accepted * 3)[:3]
+    return (first, second, third), setting.parse(first)
+
+
 NATIVE = [(setting, name) for setting in ALL for name in setting.native_parsers if name != "USE_S3"]
 # Of the other settings, every value is right until the backend uses it.
 CAN_REFUSE = [setting for setting in ALL if setting.parse not in {parsers.text, parsers.secret}]
@@ -94,7 +110,7 @@ def variable(setting: Setting) -> str:
 
 @every_setting
 def test_app_config_wins_over_the_environment_which_wins_over_dotenv(setting: Setting, tmp_path: Path) -> None:
-    (first, second, third), meaning = SAMPLES[setting.name]
+    (first, second, third), meaning = sample_of(setting)
     name = variable(setting)
     dotenv = tmp_path / "settings.env"
     dotenv.write_text(f"{name}='{third}'\n")
@@ -113,7 +129,7 @@ def test_app_config_wins_over_the_environment_which_wins_over_dotenv(setting: Se
 @every_setting
 def test_the_settings_know_where_each_value_was_found(setting: Setting, tmp_path: Path) -> None:
     name = variable(setting)
-    first, second, third = SAMPLES[setting.name][0]
+    first, second, third = sample_of(setting)[0]
     dotenv = tmp_path / "settings.env"
     dotenv.write_text(f"{name}='{third}'\n")
     file = str(dotenv)
@@ -196,7 +212,7 @@ def test_every_setting_has_a_help_text_and_a_sample() -> None:
 
 @every_native_name
 def test_a_native_name_is_read(setting: Setting, native: str) -> None:
-    (first, _, _), meaning = SAMPLES[setting.name]
+    (first, _, _), meaning = sample_of(setting)
     settings = read({native: first})
     assert settings[setting.name] == meaning
     assert (settings.sources, settings.origins) == ({setting.name: native}, {setting.name: "environment"})
@@ -204,7 +220,7 @@ def test_a_native_name_is_read(setting: Setting, native: str) -> None:
 
 @every_native_name
 def test_a_native_name_is_read_from_app_config_and_from_dotenv(setting: Setting, native: str, tmp_path: Path) -> None:
-    (first, second, third), meaning = SAMPLES[setting.name]
+    (first, second, third), meaning = sample_of(setting)
     settings = load({native: first}, {})
     assert settings[setting.name] == meaning
     assert (settings.sources, settings.origins) == ({setting.name: native}, {setting.name: "app.config"})
@@ -216,7 +232,7 @@ def test_a_native_name_is_read_from_app_config_and_from_dotenv(setting: Setting,
 
 @every_native_name
 def test_an_own_name_anywhere_wins_over_a_native_name_anywhere(setting: Setting, native: str, tmp_path: Path) -> None:
-    (first, second, third), meaning = SAMPLES[setting.name]
+    (first, second, third), meaning = sample_of(setting)
     own = variable(setting)
     (tmp_path / ".env").write_text(f"{own}='{first}'\n")
     settings = read({native: second}, **{native: third})
@@ -452,7 +468,7 @@ def test_an_unknown_platform_is_reported_beside_the_other_mistakes(make_app: Mak
 
 
 def test_settings_never_show_a_secret() -> None:
-    secret = [setting.name for setting in ALL if isinstance(SAMPLES[setting.name][1], Secret)]
+    secret = [setting.name for setting in ALL if isinstance(sample_of(setting)[1], Secret)]
     assert len(secret) == 5
     environ = {f"UPLOADS_{name.upper()}": PASSWORD for name in [*secret, "gcs_token"]}
     settings = read(environ)

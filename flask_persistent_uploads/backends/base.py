@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, ClassVar
 
-from ..config import Setting, Settings
+from .. import keys
+from ..config import COMMON, Setting, Settings
 from ..stored import Stat
 from .description import Description, arguments, plain, require
 
@@ -105,6 +106,16 @@ class Backend(ABC):
         """
         return None
 
+    def disk_folder(self) -> Path | None:
+        """Return the folder on this machine that holds the files. Return ``None`` if they are elsewhere.
+
+        By default, it follows from :meth:`filesystem_path`. Override it if the files are not single files on the disk.
+        """
+        path = self.filesystem_path(keys.STORE_MARKER)
+        if path is None:
+            return None
+        return path.parents[1] if path.as_posix().endswith(f"/{keys.STORE_MARKER}") else path.parent
+
     # -- how settings make a backend
 
     @classmethod
@@ -121,13 +132,21 @@ class Backend(ABC):
     def from_settings(cls, settings: Settings, *, environ: Mapping[str, str], instance_path: Path) -> Backend:
         """Construct the backend, without using the network or importing an SDK.
 
-        By default, every setting of the backend that has a value becomes an argument of the constructor. Raise
-        ``ConfigError`` with every problem.
+        By default, every setting of the backend that has a value becomes an argument of the constructor. So do common
+        settings, such as ``timeout``, for which the constructor has an argument of the same name. Raise ``ConfigError``
+        with every problem.
         """
-        names, has_no_default = [row.name for row in cls.settings()], arguments(cls)
-        needed = [name for name in names if name in cls.description.needs or has_no_default.get(cls.argument(name))]
+        parameters = arguments(cls)
+        values = {row.name: settings[row.name] for row in COMMON if row.name in parameters}
+        needed = []
+        for name in (row.name for row in cls.settings()):
+            argument = cls.argument(name)
+            if name in cls.description.needs or (parameters.get(argument) and argument not in values):
+                needed.append(name)
+            if settings[name] is not None:
+                values[argument] = plain(settings[name])
         require(settings, needed)
-        return cls(**{cls.argument(name): plain(settings[name]) for name in names if settings[name] is not None})
+        return cls(**values)
 
     def variable(self, argument: str) -> str:
         """Return what a message calls an argument of the constructor: its variable, or its own name if it has none."""

@@ -16,7 +16,16 @@ from typing import IO
 
 from .. import keys, parsers
 from ..config import Setting, Settings
-from ..errors import BackendError, BackendFull, BackendRefused, BackendUnavailable, FileExists, FileMissing, WrongLength
+from ..errors import (
+    BackendError,
+    BackendFull,
+    BackendRefused,
+    BackendUnavailable,
+    FileExists,
+    FileMissing,
+    Problem,
+    WrongLength,
+)
 from ..stored import Stat
 from .base import Backend
 from .description import Description
@@ -33,6 +42,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+#: Problems of a disk, for every place that reports them.
+DISK_FULL = Problem("The disk for uploads is full.", "Free some space on it, or enlarge it.")
+DISK_READ_ONLY = Problem("The disk for uploads is read-only.", "Mount it for writing.")
 
 
 class LocalBackend(Backend):
@@ -182,8 +196,10 @@ class LocalBackend(Backend):
         message = f"The disk for uploads does not work ({errno.errorcode.get(error.errno or 0, 'unknown')})."
         remedy = f"Repair the disk, or set {variable} to a folder on another one."
         if error.errno in _FULL:
-            failure, message = BackendFull, "The disk for uploads is full. Nothing was stored."
-            remedy = f"Make room on the disk, or set {variable} to a folder on a larger one."
+            failure, message = BackendFull, DISK_FULL.message
+            remedy = f"{DISK_FULL.remedy} Or set {variable} to a folder on another disk."
+        elif error.errno == errno.EROFS:
+            message, remedy = DISK_READ_ONLY.message, DISK_READ_ONLY.remedy
         elif error.errno in _REFUSED:
             failure, message = BackendRefused, "This process has no permission to use the folder for uploads."
             remedy = f"Give its user permission, or set {variable} to another folder."

@@ -21,7 +21,7 @@ from ..errors import BackendRefused, BackendUnavailable, FileExists, FileMissing
 from ..text import parse_json, parse_time
 from .platform import Host
 
-KEY = keys.reserved_key("store.json")
+KEY = keys.STORE_MARKER
 
 _MAX_RECORDS = 200
 _MAX_BYTES = 1 << 20

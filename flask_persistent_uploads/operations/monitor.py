@@ -16,6 +16,7 @@ from flask.signals import request_started
 
 from .. import keys
 from ..backends.base import Backend
+from ..backends.local import DISK_FULL, DISK_READ_ONLY
 from ..config import Settings
 from ..errors import InvalidKey, Problem
 from ..log import logger
@@ -23,7 +24,7 @@ from . import marker, mounts
 from .checks import problem_of
 from .marker import Marker
 from .platform import Host
-from .verdict import Verdict, folder_of, judge
+from .verdict import Verdict, judge
 
 # Seconds for which the result of a check is valid. A disk is checked often and a service seldom, because Cloudinary's
 # free plan allows 500 calls an hour. A failed check of a service is repeated sooner.
@@ -82,7 +83,7 @@ class StoreMonitor:
     def __init__(self, backend: Backend, host: Host, settings: Settings, *, environ: Mapping[str, str]) -> None:
         self.backend, self.host, self.settings = backend, host, settings
         self._environ = environ
-        self._folder = folder_of(backend)
+        self._folder = backend.disk_folder()
         #: Whether the store can be checked without the network.
         self.nearby = self._folder is not None or backend.description.persists is False
         self._awake = False
@@ -228,9 +229,9 @@ class StoreMonitor:
 def _full_or_read_only(folder: Path) -> Problem | None:
     space = mounts.disk_space(folder)
     if space.read_only:
-        return Problem("The disk for uploads is read-only.", "Mount it for writing.")
+        return DISK_READ_ONLY
     if space.free_bytes == 0 or (space.total_inodes and space.free_inodes == 0):
-        return Problem("The disk for uploads is full.", "Free some of its space, or enlarge it.")
+        return DISK_FULL
     return None
 
 

@@ -11,7 +11,7 @@ from ..backends.base import Backend
 from ..config import Settings
 from ..errors import Problem
 from ..text import format_date, plural
-from . import marker, mounts
+from . import mounts
 from .marker import Marker
 from .mounts import Mount, Place
 from .platform import Host
@@ -43,7 +43,7 @@ def judge(
     ``found`` is the marker of the store, if it was read. If it holds the record of an earlier deploy, that proves that
     the disk persists, whatever the platform and the mount suggest.
     """
-    persists, directory, proof = backend.description.persists, folder_of(backend), _proof(found, host)
+    persists, directory, proof = backend.description.persists, backend.disk_folder(), _proof(found, host)
     if persists:
         return Verdict(True, Problem(f"Files are kept in {backend.name}, not on the disk of the app."))
     if persists is False:
@@ -56,15 +56,6 @@ def judge(
         return Verdict(True, Problem(proof))
     message = f"The backend {backend.name} does not declare whether it keeps files permanently."
     return Verdict(None, Problem(message, "Set persists in the description of the backend's class."))
-
-
-def folder_of(backend: Backend) -> Path | None:
-    """Return the folder on this machine's disk that holds a backend's files; ``None`` if it keeps them elsewhere."""
-    path = backend.filesystem_path(marker.KEY)
-    if path is None:
-        return None
-    below = marker.KEY.count("/") + 1
-    return path.parents[below - 1] if path.as_posix().endswith(f"/{marker.KEY}") else path.parent
 
 
 def history(found: Marker, host: Host) -> str:

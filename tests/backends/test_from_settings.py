@@ -24,7 +24,7 @@ from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.backends.s3 import settings as s3_settings
 from flask_persistent_uploads.parsers import Secret
 
-from ..conftest import MakeApp, state_of
+from ..conftest import BUILTIN, MakeApp, state_of
 from ..servers import ROOT, clean_environment
 
 PASSWORD = "hunter2-pa55"
@@ -327,7 +327,7 @@ NO_CREDENTIALS = "There is a bucket, but no credentials."
         (
             {"UPLOADS_BACKEND": "s4"},
             "UPLOADS_BACKEND is 's4'. There is no such backend.",
-            "Set it to cloudinary, imagekit, local, memory, s3 or module:Class.",
+            f"Set it to {BUILTIN} or module:Class.",
         ),
         ({"UPLOADS_BACKEND": f"{__name__}:Missing"}, ":Missing'. It cannot be imported", "or module:Class."),
         ({"UPLOADS_BACKEND": f"{__name__}:PASSWORD"}, "is not a subclass of Backend", "or module:Class."),

@@ -299,7 +299,7 @@ def test_a_read_only_disk_is_503_and_can_still_be_read(tmp_path: Path) -> None:
     mount = 'mount -t tmpfs none "$DISK"; printf old > "$DISK/old.png"; mount -o remount,ro "$DISK"'
     *answers, content, files = Disk.run(tmp_path, script, mount=mount)
     assert [answer[:2] for answer in answers] == [["BackendUnavailable", 503]] * 2
-    assert "EROFS" in answers[0][2]
+    assert "The disk for uploads is read-only. Mount it for writing." in answers[0][2]
     assert (content, files) == ("old", {"old.png": 3})
 
 
@@ -535,7 +535,7 @@ def test_a_file_in_place_of_the_directory_is_502_for_saving_and_listing(backend:
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (errno.ENOSPC, BackendFull, "The disk for uploads is full. Nothing was stored."),
+        (errno.ENOSPC, BackendFull, "The disk for uploads is full."),
         (errno.EACCES, BackendRefused, "This process has no permission to use the folder for uploads."),
         (errno.EIO, BackendUnavailable, "The disk for uploads does not work (EIO)."),
     ],

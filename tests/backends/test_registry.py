@@ -14,7 +14,7 @@ from flask_persistent_uploads import ConfigError, Problem, backends
 from flask_persistent_uploads.backends import registry
 from flask_persistent_uploads.backends.memory import MemoryBackend
 
-from ..conftest import MakeApp, state_of
+from ..conftest import BUILTIN, MakeApp, state_of
 
 BUCKET = {"UPLOADS_S3_BUCKET": "photos"}
 CLOUD = {"UPLOADS_CLOUDINARY_URL": "cloudinary://key:secret@demo"}
@@ -72,14 +72,27 @@ def test_a_new_file_in_the_package_is_a_new_backend(tmp_path: Path, monkeypatch:
     assert names == [*(backend.name for backend in backends.BUILTIN_BACKENDS), "drawer"]
 
 
-def test_the_package_has_five_backends() -> None:
-    assert [backend.name for backend in backends.BUILTIN_BACKENDS] == [
-        "cloudinary",
-        "imagekit",
-        "local",
-        "memory",
-        "s3",
-    ]
+class PatientShelf(MemoryBackend):
+    name = "patient"
+
+    def __init__(self, *, prefix: str, timeout: float, label: str = "") -> None:
+        super().__init__()
+        self.facts = (prefix, timeout, label)
+
+
+def test_arguments_named_like_common_settings_get_their_values(make_app: MakeApp) -> None:
+    settings = {"UPLOADS_BACKEND": f"{__name__}:PatientShelf", "UPLOADS_TIMEOUT": 7, "UPLOADS_PATIENT_LABEL": "low"}
+    backend = state_of(make_app(**settings)).backend
+    assert isinstance(backend, PatientShelf)
+    assert backend.facts == ("uploads", 7, "low")
+    own = state_of(make_app(**settings, UPLOADS_PATIENT_TIMEOUT="3")).backend
+    assert isinstance(own, PatientShelf)
+    assert own.facts == ("uploads", "3", "low")
+
+
+def test_the_package_has_these_backends() -> None:
+    names = {backend.name for backend in backends.BUILTIN_BACKENDS}
+    assert names >= {"cloudinary", "imagekit", "local", "memory", "s3"}
 
 
 def test_without_a_description_each_argument_of_the_constructor_is_a_setting(make_app: MakeApp) -> None:
@@ -162,7 +175,7 @@ def test_an_unusable_name_is_reported_with_the_choices(name: str, reason: str, i
     assert reading.problems == (
         Problem(
             f"UPLOADS_BACKEND is {reason}",
-            "Set it to cloudinary, imagekit, local, memory, s3, shelf or module:Class.",
+            f"Set it to {BUILTIN}, shelf or module:Class.",
             "UPLOADS_BACKEND",
         ),
     )

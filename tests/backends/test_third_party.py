@@ -38,7 +38,7 @@ from flask_persistent_uploads.config import Setting
 from flask_persistent_uploads.parsers import secret
 from flask_persistent_uploads.testing import BackendContract
 
-from ..conftest import PNG, MakeApp, state_of
+from ..conftest import BUILTIN, PNG, MakeApp, state_of
 
 
 def folder_url(raw: object) -> str:
@@ -273,7 +273,7 @@ def test_two_implied_backends_are_refused_by_name(make_app: MakeApp) -> None:
 def test_the_remedy_for_an_unknown_backend_lists_it(make_app: MakeApp) -> None:
     (problem,) = problems_of(make_app, UPLOADS_BACKEND="shelves")
     assert problem.message == "UPLOADS_BACKEND is 'shelves'. There is no such backend."
-    assert problem.remedy == "Set it to cloudinary, imagekit, local, memory, s3, shelf or module:Class."
+    assert problem.remedy == f"Set it to {BUILTIN}, shelf or module:Class."
 
 
 @pytest.mark.usefixtures("_installed")

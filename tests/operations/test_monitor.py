@@ -89,7 +89,7 @@ class Disk(Counting):
         return self.folder / keys.check(key)
 
 
-FULL = "The disk for uploads is full. Free some of its space, or enlarge it."
+FULL = "The disk for uploads is full. Free some space on it, or enlarge it."
 
 
 def state_of(app: Flask, name: str = "uploads") -> State:

@@ -22,7 +22,7 @@ from flask_persistent_uploads.backends.memory import MemoryBackend
 from flask_persistent_uploads.backends.s3 import S3Backend
 from flask_persistent_uploads.config import Setting, Settings
 from flask_persistent_uploads.errors import Problem
-from flask_persistent_uploads.operations import marker, mounts, verdict
+from flask_persistent_uploads.operations import marker, mounts
 from flask_persistent_uploads.operations.marker import Marker, Seen
 from flask_persistent_uploads.operations.platform import PLATFORMS, Host, detect
 from flask_persistent_uploads.operations.startup import StartupRefused
@@ -476,7 +476,7 @@ class ForeignCache(Foreign):
 
 def test_the_disk_of_a_foreign_backend_is_judged_like_ours(mountinfo_file: Path) -> None:
     mountinfo_file.write_text(CONTAINER)
-    assert verdict.folder_of(ForeignDisk()) == Path("/app/foreign")
+    assert ForeignDisk().disk_folder() == Path("/app/foreign")
     lost = judge(ForeignDisk(), host("render"), {}, settings_from(UPLOADS_BACKEND=f"{__name__}:ForeignDisk"))
     assert lost.survives is False
     assert lost.reason.remedy == (
@@ -519,9 +519,21 @@ class ForeignFlat(Foreign):
 
 
 def test_the_folder_of_a_backend_contains_all_its_keys(tmp_path: Path) -> None:
-    assert verdict.folder_of(LocalBackend(tmp_path)) == tmp_path
-    assert verdict.folder_of(ForeignFlat()) == Path("/app/flat")
-    assert verdict.folder_of(MemoryBackend()) is None
+    assert LocalBackend(tmp_path).disk_folder() == tmp_path
+    assert ForeignFlat().disk_folder() == Path("/app/flat")
+    assert MemoryBackend().disk_folder() is None
+
+
+def test_a_backend_that_keeps_all_files_in_one_is_judged_by_its_folder(tmp_path: Path, mountinfo_file: Path) -> None:
+    class OneFile(MemoryBackend):
+        description = Description()
+
+        def disk_folder(self) -> Path:
+            return tmp_path
+
+    mountinfo_file.write_text(RENDER)
+    found = judge(OneFile(), Host(BY_ID["render"], ("one",)), {}, Settings())
+    assert (found.survives, found.reason.message) == (False, wiped("Render"))
 
 
 def test_judging_creates_nothing(tmp_path: Path, mountinfo_file: Path) -> None:

@@ -70,7 +70,7 @@ def uploads_of(app: Flask, name: str = "uploads") -> Uploads:
 @contextlib.contextmanager
 def request_in_memory() -> Iterator[Flask]:
     """Yield an app whose ``uploads`` and ``documents`` are in memory, within a request."""
-    app = Flask("docs")
+    app = Flask("documentation")
     app.secret_key = "x"
     app.config.update(UPLOADS_BACKEND="memory", DOCUMENTS_BACKEND="memory")
     Uploads(app)

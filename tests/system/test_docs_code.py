@@ -59,7 +59,7 @@ def test_the_quickstart_shows_the_example_as_it_is() -> None:
 
 
 def test_files_can_be_limited(in_memory: None) -> None:
-    app = Flask("docs")
+    app = Flask("documentation")
     Uploads(app)
     store = run(block("docs/quickstart.md", "def store_report"))["store_report"]
 
@@ -179,7 +179,7 @@ def test_files_are_copied_under_their_keys_and_refused_files_are_named(
 
 def test_a_hook_decides_who_sees_a_file(in_memory: None) -> None:
     names = run(block("docs/private-files.md", "def may_read(action"))
-    guarded, other = names["uploads"], Flask("docs")
+    guarded, other = names["uploads"], Flask("documentation")
     other.secret_key = "x"
     guarded.init_app(other)
     with other.test_request_context():
@@ -249,7 +249,7 @@ def test_nginx_finds_the_files_that_the_app_leaves_to_it(tmp_path: Path) -> None
     assert found
     location, folder = found.groups()
     assert f"UPLOADS_DIR={folder}\nUPLOADS_ACCEL_REDIRECT={location}\n" in PAGES["docs/hosts.md"]
-    app, uploads = Flask("docs"), Uploads()
+    app, uploads = Flask("documentation"), Uploads()
     app.config.update(UPLOADS_DIR=str(tmp_path), UPLOADS_ACCEL_REDIRECT=location, TESTING=True)
     uploads.init_app(app)
     with app.test_request_context():
@@ -297,7 +297,7 @@ def test_errors_are_answered_in_json(in_memory: None) -> None:
 def test_the_old_function_is_replaced_by_an_import_or_by_two_lines(in_memory: None) -> None:
     assert run(block("docs/coming-from.md", "as basicFileWriter"))["basicFileWriter"] is save_uploads
     joined = run(block("docs/coming-from.md", "def basicFileWriter"))["basicFileWriter"]
-    app = Flask("docs")
+    app = Flask("documentation")
     Uploads(app)
     app.add_url_rule("/", view_func=lambda: joined(), methods=["POST"])
     answer = app.test_client().post("/", data={"f": [picture("a.txt", b"1"), picture("b.txt", b"2")]})

@@ -120,7 +120,7 @@ def processes_below(folder: str) -> list[str]:
 
 def test_the_demo_ends_after_the_table_of_the_readme_if_ci_is_set() -> None:
     process = demo(CI="true")
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     table = block("README.md", "after, with this extension")
     assert table in output
@@ -140,7 +140,7 @@ def test_the_demo_leaves_a_quickstart_running_until_ctrl_c_and_nothing_afterward
     assert fetch(f"{found[1]}/").status == 200
     assert len(processes_below(str(tmp_path))) >= 2
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 0
     assert processes_below(str(tmp_path)) == []
     left = [path.name for path in tmp_path.iterdir()]

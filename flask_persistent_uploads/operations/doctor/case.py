@@ -16,7 +16,7 @@ from ..checks import problem_of
 from ..marker import Marker, read
 from ..platform import Host, detect
 from ..startup import StartupRefused
-from ..verdict import Verdict, folder_of, judge
+from ..verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Case:
             return case
 
     def _with_backend(self, backend: Backend) -> Case:
-        folder, found, problem = folder_of(backend), None, None
+        folder, found, problem = backend.disk_folder(), None, None
         if folder is not None:
             try:
                 found = read(backend)

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 from ... import keys
+from ...backends.local import DISK_FULL
 from ...text import format_bytes
 from .. import mounts
-from ..checks import Check, Finding, failure, ok, warning
+from ..checks import FAILURE, Check, Finding, failure, ok, warning
 from ..mounts import Place
 from .case import Case
 
@@ -61,16 +62,16 @@ def space(case: Case) -> Finding | None:
     if case.folder is None:
         return None
     disk, largest, variable = mounts.disk_space(case.folder), case.settings.max_size, case.settings.variable("max_size")
-    free, remedy = disk.free_bytes, "Free some space, or enlarge the disk."
+    free, remedy = disk.free_bytes, DISK_FULL.remedy
     if free == 0:
-        return failure("The disk is full.", remedy)
+        return Finding(FAILURE, DISK_FULL)
     if disk.total_inodes and disk.free_inodes == 0:
-        return failure("The disk is full: it has no free inode, so it takes no more files.", remedy)
+        return failure(f"{DISK_FULL.message} It has no free inode, so it takes no more files.", remedy)
     if disk.free_inodes < _SCARCE * disk.total_inodes:
         return warning(f"Only {disk.free_inodes} of {disk.total_inodes} inodes of the disk are free.", remedy)
     if free < largest:
         message = f"{format_bytes(free)} are free, but files of up to {format_bytes(largest)} are allowed."
-        return warning(message, f"Free some space, enlarge the disk, or reduce {variable}.", setting=variable)
+        return warning(message, f"{remedy} Or reduce {variable}.", setting=variable)
     if free < _SCARCE * disk.total_bytes:
         return warning(f"Only {format_bytes(free)} of {format_bytes(disk.total_bytes)} are free.", remedy)
     return ok(f"{format_bytes(free)} are free.")

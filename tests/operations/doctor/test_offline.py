@@ -27,6 +27,7 @@ from flask_persistent_uploads.operations.doctor import disk, identity, offline
 from flask_persistent_uploads.operations.platform import detect
 from flask_persistent_uploads.stored import Stat
 
+from ...conftest import BUILTIN
 from ...servers import ROOT, Gunicorn
 from .cases import (
     CLOUDINARY,
@@ -121,7 +122,7 @@ def test_every_check_of_a_healthy_app_on_render_with_a_service_is_ok(environment
         (
             {"UPLOADS_BACKEND": "no.such:Backend"},
             "UPLOADS_BACKEND is 'no.such:Backend'. It cannot be imported (ImportStringError).",
-            "Set it to cloudinary, imagekit, local, memory, s3 or module:Class.",
+            f"Set it to {BUILTIN} or module:Class.",
         ),
         (
             {"UPLOADS_BACKEND": "flask.nothing:Backend"},
@@ -586,16 +587,16 @@ def test_a_full_disk_fails_the_space_alone_and_is_the_headline(tmp_path: Path) -
     small = "for name in $(seq 11 99); do head -c 1024 /dev/zero >$name || sync; done"
     report = on_a_disk(tmp_path, "8M", f"mkdir uploads; ({large}; {small}) 2>/dev/null")
     seen, remedy = assert_only(report, "space", "failure")
-    assert seen == "The disk is full."
-    assert remedy == "Free some space, or enlarge the disk."
-    assert report.headline == "UPLOADS DO NOT WORK. The disk is full."
+    assert seen == "The disk for uploads is full."
+    assert remedy == "Free some space on it, or enlarge it."
+    assert report.headline == "UPLOADS DO NOT WORK. The disk for uploads is full."
 
 
 def test_a_disk_with_less_space_than_a_file_may_have_is_a_warning(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "8M", "", max_size="100MB")
     seen, remedy = assert_only(report, "space", "warning")
     assert seen.endswith(" are free, but files of up to 100 MB are allowed.")
-    assert remedy.endswith("or reduce UPLOADS_MAX_SIZE.")
+    assert remedy.endswith("Or reduce UPLOADS_MAX_SIZE.")
     assert report.headline.startswith("Uploads survive. ")
 
 
@@ -615,7 +616,7 @@ def test_a_disk_with_few_free_inodes_is_a_warning(tmp_path: Path) -> None:
 def test_a_disk_without_a_free_inode_fails_the_space_alone(tmp_path: Path) -> None:
     report = on_a_disk(tmp_path, "8M", "while mktemp -p . >/dev/null 2>&1; do :; done", make="-N 64")
     seen, _ = assert_only(report, "space", "failure")
-    assert seen == "The disk is full: it has no free inode, so it takes no more files."
+    assert seen == "The disk for uploads is full. It has no free inode, so it takes no more files."
     assert report.headline == f"UPLOADS DO NOT WORK. {seen}"
 
 
