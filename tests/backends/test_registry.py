@@ -77,17 +77,17 @@ class PatientShelf(MemoryBackend):
 
     def __init__(self, *, prefix: str, timeout: float, label: str = "") -> None:
         super().__init__()
-        self.facts = (prefix, timeout, label)
+        self.facts: list[object] = [prefix, timeout, label]
 
 
 def test_arguments_named_like_common_settings_get_their_values(make_app: MakeApp) -> None:
     settings = {"UPLOADS_BACKEND": f"{__name__}:PatientShelf", "UPLOADS_TIMEOUT": 7, "UPLOADS_PATIENT_LABEL": "low"}
     backend = state_of(make_app(**settings)).backend
     assert isinstance(backend, PatientShelf)
-    assert backend.facts == ("uploads", 7, "low")
+    assert backend.facts == ["uploads", 7, "low"]
     own = state_of(make_app(**settings, UPLOADS_PATIENT_TIMEOUT="3")).backend
     assert isinstance(own, PatientShelf)
-    assert own.facts == ("uploads", "3", "low")
+    assert own.facts == ["uploads", "3", "low"]
 
 
 def test_the_package_has_these_backends() -> None:
