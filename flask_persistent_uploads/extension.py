@@ -51,8 +51,8 @@ class Uploads:
     ``""``, as in an empty column, are empty references. Text that cannot be a path, such as ``../x``, raises
     ``InvalidKey``.
 
-    If the store fails, the methods raise ``BackendError``. ``FileMissing`` and ``InvalidKey`` derive from it. All
-    errors but ``ConfigError`` are HTTP exceptions: ``code`` is the status, ``description`` a sentence for the visitor.
+    If the store fails, the methods raise ``BackendError``. ``FileMissing`` and ``InvalidKey`` derive from it.
+    These and ``UploadRejected`` are HTTP exceptions: ``code`` is the status, ``description`` is for the visitor.
     """
 
     def __init__(self, app: Flask | None = None, *, name: str = "uploads") -> None:
@@ -102,18 +102,18 @@ class Uploads:
         ``folder``    the folder for new files, such as ``"reports/2026"``. Allowed: ``a-z 0-9 . _ - /``
         ``allow``     the types that are allowed: ``"image/*"``, ``"application/pdf"``, ``".csv"``, or a list of these.
                       Default: ``UPLOADS_ALLOW``, or every type. ``image/*``, ``audio/*`` and ``video/*`` check the
-                      content, which is not possible for SVG: add ``".svg"`` for it.
+                      content, and refuse SVG: add ``".svg"`` for it.
         ``max_size``  how large one file may be, in bytes or as ``"5MB"`` (5,000,000 bytes). Default:
-                      ``UPLOADS_MAX_SIZE``, or 100 MB. A value above that default raises ``ValueError``.
-        ``name``      the name of the ``Uploads``, for the function ``save_uploads``. The method has no such argument.
+                      ``UPLOADS_MAX_SIZE``, or 100 MB. Larger values raise ``ValueError``.
+        ``name``      which ``Uploads`` of the app to use, by its ``name``. Only in the function, not in the method.
 
         Returns a ``MultiDict`` of paths, with the keys of ``request.files``: ``paths["photo"]`` is the first file of a
         field, and ``paths.getlist("photo")`` lists all of them. If no file was chosen, ``paths["photo"]`` raises a 400
         error, and ``paths.get("photo")`` is ``None``. Each value is a ``StoredFile``: the path as a ``str``, with the
-        attributes ``key``, ``filename``, ``content_type``, ``size``, ``sha256`` and ``url``, which no database keeps.
+        attributes ``key``, ``filename``, ``content_type``, ``size``, ``sha256`` and ``url``, all lost in a database.
 
         Returns after every file is stored safely. Raises ``UploadRejected`` (400, 413, 415) if a file is refused, and
-        ``BackendError`` (502, 503, 504, 507) if the store fails. In both cases the stored files are deleted;
+        ``BackendError`` (502, 503, 504, 507) if the store fails. In both cases the files of this call are deleted;
         ``error.orphans`` of a ``BackendError`` names those that could not be. The files in ``request.files`` can be
         read again afterwards.
         """
@@ -188,17 +188,17 @@ class Uploads:
     ) -> str:
         """Return a temporary link to the file itself; ``""`` for an empty reference. Never store it in the database.
 
-        ``expires``        for how many seconds the link works at most (1 to 604800); it works for half of them at
-                           least. Default: ``UPLOADS_URL_EXPIRES``, or 3600.
+        ``expires``        the maximum life of the link in seconds (1 to 604800). The minimum is half of it.
+                           Default: ``UPLOADS_URL_EXPIRES``, or 3600.
         ``download_name``  the name under which browsers save the file, instead of showing it
         ``external``       make the link absolute, as in :meth:`url`. Links to other hosts are absolute already.
 
-        Anyone with the link can read the file; the ``authorize`` hook is not called. Temporary credentials of the
+        Anyone with the link can read the file, without the ``authorize`` hook. Temporary credentials of the
         service may end the link sooner. Some links never end: those of public files in Cloudinary and ImageKit, and
         those to ``UPLOADS_PUBLIC_URL``.
 
         If the app itself sends the file, as from a disk, the link is the permanent one, signed with the ``SECRET_KEY``.
-        Without a ``SECRET_KEY`` it is the permanent link itself, and the hook decides.
+        Only without a ``SECRET_KEY`` it is the permanent link itself, and the hook decides.
         """
         if not reference:
             return ""
