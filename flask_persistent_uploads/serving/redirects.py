@@ -51,9 +51,11 @@ def direct_link(
     """
     moment = now()
     signed_at = window_start(key, expires, moment)
-    for end in (backend.valid_until(), ends_at):
-        if end is not None:
-            expires = max(1, min(expires, int(end) - signed_at))
+    end = backend.valid_until()
+    if ends_at is not None:
+        end = ends_at if end is None else min(end, ends_at)
+    if end is not None:
+        expires = max(1, min(expires, int(end) - signed_at))
     name = download_name or policy.download_name(key)
     url = backend.url(key, signed_at=signed_at, expires_in=expires, method=method, download_as=name)
     return Link(url, signed_at + expires - int(moment)) if url is not None else None

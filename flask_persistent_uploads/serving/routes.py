@@ -60,25 +60,27 @@ def _file(state: State, path: str) -> Response:
         key = references.parse_one(path, prefix=settings.prefix, url_prefix=settings.url_prefix)
     except InvalidKey:
         raise FileMissing(path) from None
-    signed, hook = _signed_query(state, key), state.hooks.authorize
-    if signed is None and hook is not None and not _may_read(hook, key):
-        raise FileMissing(key)
-    link = direct_link(
-        state.backend,
-        key,
-        settings.url_expires,
-        method=request.method,
-        download_name=signed.download_name if signed is not None else None,
-        ends_at=signed.ends_at if signed is not None else None,
-    )
+    environ, hook = request.environ, state.hooks.authorize  # each access to request costs a look-up of the context
+    signed = _signed_query(state, key) if "signature=" in environ.get("QUERY_STRING", "") else None
+    if signed is None:
+        if hook is not None and not _may_read(hook, key):
+            raise FileMissing(key)
+        link = direct_link(state.backend, key, settings.url_expires, method=environ["REQUEST_METHOD"])
+    else:
+        link = direct_link(
+            state.backend,
+            key,
+            settings.url_expires,
+            method=environ["REQUEST_METHOD"],
+            download_name=signed.download_name,
+            ends_at=signed.ends_at,
+        )
     if link is not None:
         return Redirect(link, private=signed is None and hook is not None)
     return _send(state, key, signed)
 
 
 def _signed_query(state: State, key: str) -> SignedQuery | None:
-    if b"signature=" not in request.query_string:
-        return None
     return signed_query.verify(current_app, state.settings.uploads, key, request.args, moment=redirects.now())
 
 
