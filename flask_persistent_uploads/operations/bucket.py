@@ -31,8 +31,8 @@ def policy(bucket: str, prefix: str) -> dict[str, Any]:
     }
 
 
-#: Scripts of a page request a file through our redirect. Browsers then send "Origin: null", which only * matches
-#: (Fetch standard, 4.4).
+#: A script on another site requests a file through our redirect. Browsers then send "Origin: null", which only *
+#: matches. A script of the app's own pages sends the origin of the app.
 CORS_RULE: Rule = {
     "AllowedOrigins": ["*"],
     "AllowedMethods": ["GET", "HEAD"],

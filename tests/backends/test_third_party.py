@@ -303,7 +303,8 @@ def test_doctor_names_it_and_says_whether_uploads_survive(backend: str, survives
 
 @pytest.mark.parametrize("backend", ["ShelfBackend", "UnknownShelf"])
 def test_a_start_that_requires_persistence_accepts_it(backend: str, make_app: MakeApp) -> None:
-    make_app(UPLOADS_BACKEND=f"{__name__}:{backend}", **SHELF, UPLOADS_REQUIRE_PERSISTENT="true")
+    app = make_app(UPLOADS_BACKEND=f"{__name__}:{backend}", **SHELF, UPLOADS_REQUIRE_PERSISTENT="true")
+    assert type(state_of(app).backend).__name__ == backend
 
 
 def test_a_start_that_requires_persistence_refuses_it_if_it_does_not_persist(make_app: MakeApp) -> None:

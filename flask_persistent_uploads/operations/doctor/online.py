@@ -175,7 +175,7 @@ def tampering(trial: StoreTrial) -> Finding | None:
 
 
 def cors(trial: StoreTrial) -> Finding | None:
-    """Check that scripts of pages can fetch files. After our redirect, browsers send ``Origin: null``."""
+    """Check that scripts of pages can fetch files, also from another site: browsers then send ``Origin: null``."""
     url = trial.url("GET")
     if url is None:
         return None
